@@ -1,0 +1,1 @@
+"""Trainshed: build orchestration for the component images of a Kubeflow repository."""

@@ -1,0 +1,289 @@
+"""``trainshed.toml`` and its overrides as frozen structures: read once, checked whole, handed down.
+
+Precedence, written once: command line, then ``TRAINSHED_…``, then the file, then the default. The table `keys.KEYS` is the only
+list of keys: reading, overriding, suggestions and the reference page all come from it.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainshed import keys
+from trainshed.errors import UsageError, problems, suggestion
+from trainshed.files import read_text
+from trainshed.keys import Auth, Key, Registry, Secret, Source
+
+FILE_NAME = "trainshed.toml"
+LOCAL = "local"
+STATE_FOLDER = ".trainshed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """Where things are. ``components``, ``pipelines`` and ``work_dir`` are absolute."""
+
+    name: str
+    root: Path
+    components: Path
+    pipelines: Path
+    work_dir: Path
+
+    @property
+    def state(self) -> Path:
+        """Return the folder of what outlives a run and is nobody's source: ledger, caches, embedded services."""
+        return self.root / STATE_FOLDER
+
+    def shown(self, path: Path) -> str:
+        """Return a path relative to the project where it lies inside, for messages and records."""
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """How images are built. ``parallel`` 0 takes the machine's cores."""
+
+    parallel: int
+    args: Mapping[str, str]
+    secrets: Mapping[str, Secret]
+    platforms: tuple[str, ...]
+    builder: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scan:
+    """The scan policy. ``max_db_age`` in seconds; ``waivers`` is absolute."""
+
+    fail_on: str
+    scanners: tuple[str, ...]
+    waivers: Path
+    trivy_db: str
+    max_db_age: float
+    without_db: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kubeflow:
+    """A Kubeflow endpoint. ``host`` None is the embedded one; ``timeout`` in seconds for one request."""
+
+    host: str | None
+    namespace: str
+    auth: Auth
+    service_account: str
+    timeout: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionService:
+    """An ECS cluster. ``cluster`` None is the embedded one."""
+
+    cluster: str | None
+    region: str
+    endpoint_url: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """Where the work goes. ``registry`` None is the embedded one."""
+
+    name: str
+    registry: Registry | None
+    kubeflow: Kubeflow
+    prediction_service: PredictionService
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """All settings of one run, for one environment (its overrides of ``scan`` and ``bases`` already laid over)."""
+
+    file: Path
+    project: Project
+    build: Build
+    approved_bases: tuple[str, ...]
+    scan: Scan
+    ledger_url: str
+    environment: Environment
+    environments: tuple[str, ...]
+    values: Mapping[str, Any] = field(repr=False)
+    sources: Mapping[str, Source] = field(repr=False)
+
+
+def find(start: Path) -> Path:
+    """Return the nearest ``trainshed.toml`` at or above a folder.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for folder in (start, *start.parents):
+        if (folder / FILE_NAME).is_file():
+            return folder / FILE_NAME
+    raise UsageError(f"no {FILE_NAME} in {start} or above", next_step="Run `trainshed init` here, or name the file with --config.")
+
+
+def load(file: Path, *, environment: str, overrides: Mapping[str, str] | None = None) -> Config:
+    """Read, check and freeze the configuration for one environment.
+
+    Args:
+        file: the ``trainshed.toml``; relative paths in it are relative to its folder.
+        environment: the name of the environment to lay over.
+        overrides: ``TRAINSHED_…`` variables, see `keys.variable_of`.
+
+    Raises:
+        UsageError: with all problems at once, each with file and key.
+    """
+    text = read_text(file, what="the configuration")
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{file}: not TOML: {error}", next_step="Mend the line that is named.") from error
+    reader = _Reader(file, document, environment, overrides or {})
+    return reader.config()
+
+
+def _flat(table: Mapping[str, Any], prefix: str, known: Mapping[str, Key]) -> Iterator[tuple[str, Any]]:
+    """Walk a document down to the keys that are known as values."""
+    for name, value in table.items():
+        path = f"{prefix}{name}"
+        if isinstance(value, dict) and path not in known:
+            yield from _flat(value, f"{path}.", known)
+        else:
+            yield path, value
+
+
+class _Reader:
+    """One pass over one document: collects values, their sources, and every problem."""
+
+    def __init__(self, file: Path, document: dict[str, Any], environment: str, overrides: Mapping[str, str]) -> None:
+        self.file, self.root = file, file.resolve().parent
+        self.environment, self.found = environment, []  # type: str, list[str]
+        self.environments = self._environments(document)
+        self.known = keys.known_for(self.environments)
+        self.values: dict[str, Any] = {}
+        self.sources: dict[str, Source] = {}
+        self._defaults()
+        self._take_document(document)
+        self._take_overrides(overrides)
+
+    def _environments(self, document: dict[str, Any]) -> tuple[str, ...]:
+        declared = document.get("environments", {})
+        if not isinstance(declared, dict):
+            self.found.append(f"{self.file}: environments: expected tables such as [environments.dev]")
+            declared = document["environments"] = {}
+        for name, table in declared.items():
+            if not isinstance(table, dict):
+                self.found.append(f"{self.file}: environments.{name}: expected a table")
+            if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", name):
+                self.found.append(f"{self.file}: environments.{name}: a name has lower-case letters, digits and inner dashes")
+        names = tuple(dict.fromkeys([LOCAL, *declared]))
+        if self.environment not in names:
+            hint = suggestion(self.environment, names)
+            message = f"{self.file}: no environment '{self.environment}'{hint}"
+            raise UsageError(message, next_step=f"Known: {', '.join(names)}.")
+        return names
+
+    def _defaults(self) -> None:
+        for path, key in self.known.items():
+            self.values[path] = key.default
+            self.sources[path] = Source.DEFAULT
+
+    def _take_document(self, document: dict[str, Any]) -> None:
+        for path, value in _flat(document, "", self.known):
+            self._take(path, value, Source.FILE, f"{self.file}: {path}")
+
+    def _take_overrides(self, overrides: Mapping[str, str]) -> None:
+        by_variable = {keys.variable_of(path): path for path in self.known}
+        for variable, text in overrides.items():
+            if variable in keys.PROCESS_VARIABLES:
+                continue
+            path = by_variable.get(variable)
+            if path is None:
+                hint = suggestion(variable, [*by_variable, *keys.PROCESS_VARIABLES])
+                self.found.append(f"{variable}: no such setting{hint}")
+                continue
+            self._take(path, keys.from_text(self.known[path], text), Source.VARIABLE, variable)
+
+    def _take(self, path: str, value: Any, source: Source, place: str) -> None:  # noqa: ANN401 - what TOML gives
+        key = self.known.get(path)
+        if key is None:
+            self.found.append(f"{self.file}: unknown key {path}{suggestion(path, self.known)}")
+            return
+        try:
+            self.values[path] = key.read(value)
+            self.sources[path] = source
+        except ValueError as error:
+            self.found.append(f"{place}: {error}")
+
+    def config(self) -> Config:
+        """Lay the environment over, and freeze."""
+        prefix = f"environments.{self.environment}."
+        for path in self.known:
+            base = path.removeprefix(prefix)
+            if path.startswith(prefix) and base in self.known and self.sources[path] is not Source.DEFAULT:
+                self.values[base], self.sources[base] = self.values[path], self.sources[path]
+            elif path.startswith(prefix) and base in self.known and self.values[path] is not None and self.sources[base] is Source.DEFAULT:
+                self.values[base] = self.values[path]
+        if self.found:
+            raise problems(self.found, next_step="Mend the configuration; `trainshed config` shows what is in force.")
+        return self._frozen(prefix)
+
+    def _frozen(self, prefix: str) -> Config:
+        value = self.values
+        project = Project(
+            name=value["project.name"] or keys.project_name(self.root.name),
+            root=self.root,
+            components=self.root / value["project.components"],
+            pipelines=self.root / value["project.pipelines"],
+            work_dir=self.root / value["project.work-dir"],
+        )
+        build = Build(
+            parallel=value["build.parallel"],
+            args=value["build.args"],
+            secrets=value["build.secrets"],
+            platforms=value["build.platforms"],
+            builder=value["build.builder"],
+        )
+        scan = Scan(
+            fail_on=value["scan.fail-on"],
+            scanners=value["scan.scanners"],
+            waivers=self.root / value["scan.waivers"],
+            trivy_db=value["scan.trivy-db"],
+            max_db_age=value["scan.max-db-age"],
+            without_db=value["scan.without-db"],
+        )
+        return Config(
+            file=self.file,
+            project=project,
+            build=build,
+            approved_bases=value["bases.approved"],
+            scan=scan,
+            ledger_url=value["ledger.url"],
+            environment=self._environment(prefix),
+            environments=self.environments,
+            values=value,
+            sources=self.sources,
+        )
+
+    def _environment(self, prefix: str) -> Environment:
+        def of(name: str) -> Any:  # noqa: ANN401 - typed by the key
+            return self.values[prefix + name]
+
+        return Environment(
+            name=self.environment,
+            registry=of("registry"),
+            kubeflow=Kubeflow(
+                host=of("kubeflow.host"),
+                namespace=of("kubeflow.namespace"),
+                auth=of("kubeflow.auth"),
+                service_account=of("kubeflow.service-account"),
+                timeout=of("kubeflow.timeout"),
+            ),
+            prediction_service=PredictionService(
+                cluster=of("prediction-service.cluster"),
+                region=of("prediction-service.region"),
+                endpoint_url=of("prediction-service.endpoint-url"),
+            ),
+        )

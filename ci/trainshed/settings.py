@@ -1,0 +1,103 @@
+"""The only reader of the process environment. Everything else takes what it needs as an argument."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from enum import IntEnum
+from pathlib import Path
+
+PREFIX = "TRAINSHED_"
+_KEPT_FROM_CHILDREN = ("TRAINSHED_", "COV_CORE_", "PYTEST_")
+
+
+class Tier(IntEnum):
+    """Who made a record, by how far it can be trusted: a look-up takes its own tier or above."""
+
+    LAPTOP = 0
+    PULL_REQUEST = 1
+    MAIN = 2
+
+
+def interpreter() -> str:
+    """Return the path of the running Python, links not followed: a virtual environment's programs stand beside it."""
+    return sys.executable
+
+
+def search_path() -> str:
+    """Return ``PATH``."""
+    return os.environ.get("PATH", os.defpath)
+
+
+def child_environment() -> dict[str, str]:
+    """Return the environment for child processes: ours, without Trainshed's own variables."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_KEPT_FROM_CHILDREN)}
+
+
+def variable(name: str) -> str | None:
+    """Return a variable that a component's or environment's configuration names (``password-env = "…"``); None when unset."""
+    return os.environ.get(name)
+
+
+def own() -> Mapping[str, str]:
+    """Return all ``TRAINSHED_…`` variables, the prefix kept."""
+    return {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
+
+
+def docker_host() -> str | None:
+    """Return ``DOCKER_HOST``, the engine's address as its own client reads it."""
+    return os.environ.get("DOCKER_HOST") or None
+
+
+def in_ci() -> bool:
+    """Tell whether this runs in CI (``CI``, or Jenkins' ``BUILD_URL``): plain lines instead of a live table."""
+    return os.environ.get("CI", "").lower() in {"1", "true", "yes"} or bool(build_url())
+
+
+def build_url() -> str | None:
+    """Return the address of the Jenkins build that runs this, None elsewhere."""
+    return os.environ.get("BUILD_URL") or None
+
+
+def tier() -> Tier:
+    """Tell how far this run's records can be trusted.
+
+    Jenkins sets ``BUILD_URL``; ``CHANGE_ID`` for a pull request; ``BRANCH_IS_PRIMARY`` for the main branch of a multibranch job.
+    """
+    if build_url() is None:
+        return Tier.LAPTOP
+    if os.environ.get("CHANGE_ID"):
+        return Tier.PULL_REQUEST
+    primary = os.environ.get("BRANCH_IS_PRIMARY", "").lower() == "true" or os.environ.get("BRANCH_NAME") in {"main", "master"}
+    return Tier.MAIN if primary else Tier.PULL_REQUEST
+
+
+def home() -> Path:
+    """Return the home folder."""
+    return Path(os.environ.get("HOME") or "~").expanduser()
+
+
+def ca_bundle() -> Path | None:
+    """Return the CA bundle that this machine's tools are told to use, None when none is named."""
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT"):
+        value = os.environ.get(name)
+        if value and Path(value).is_file():
+            return Path(value)
+    return None
+
+
+def proxies() -> dict[str, str]:
+    """Return the proxy variables that are set, under both spellings as they stand."""
+    names = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
+    return {name: os.environ[name] for upper in names for name in (upper, upper.lower()) if os.environ.get(name)}
+
+
+def pip_settings() -> dict[str, str]:
+    """Return the ``PIP_…`` variables that are set: they reach builds as a secret file, never as arguments."""
+    return {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+
+
+def no_color() -> bool:
+    """Tell whether ``NO_COLOR`` asks for plain text."""
+    return bool(os.environ.get("NO_COLOR"))

@@ -1,0 +1,106 @@
+"""What every stage is handed: the configuration, the console, and clients that are opened when first used and closed once."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from trainshed import settings
+
+if TYPE_CHECKING:
+    from trainshed.config import Config
+    from trainshed.console import Console
+    from trainshed.ledger.store import Ledger
+    from trainshed.local.services import Embedded
+    from trainshed.settings import Tier
+    from trainshed.tools.builder import BuildClient
+    from trainshed.tools.docker import Engine
+    from trainshed.tools.ecs import Ecs
+    from trainshed.tools.kubeflow import KubeflowClient
+    from trainshed.tools.registry import RegistryClient
+
+
+@dataclass
+class Context:
+    """One command's room. A property that opens something imports what it needs, so that nobody pays for what is not used."""
+
+    config: Config
+    console: Console
+    tier: Tier
+    closing: ExitStack = field(default_factory=ExitStack)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """Open the ledger: SQLite under ``.trainshed/`` by default."""
+        from trainshed.ledger.store import Ledger
+
+        url = self.config.ledger_url or f"sqlite:///{self.config.project.state / 'ledger.sqlite'}"
+        return self.closing.enter_context(Ledger.open(url, tier=self.tier))
+
+    @cached_property
+    def embedded(self) -> Embedded:
+        """Return the embedded services of this project; each is started when its address is first asked for."""
+        from trainshed.local.services import Embedded
+
+        return Embedded(self.config.project.state)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Connect to the container engine: the reachable one, else the project's own on its private socket."""
+        from trainshed.tools.docker import Engine
+
+        host = self.embedded.engine_host()
+        return self.closing.enter_context(Engine.connect(host))
+
+    @cached_property
+    def builder(self) -> BuildClient:
+        """Find a client that can build with BuildKit."""
+        from trainshed.tools.builder import BuildClient
+
+        return BuildClient.probe(self.config.build.builder, engine_host=self.engine.host)
+
+    @cached_property
+    def repository_prefix(self) -> str:
+        """Return ``registry/path/project``: a component's repository is this, a slash and its name."""
+        registry = self.config.environment.registry
+        address = registry.url if registry is not None else self.embedded.registry_address()
+        return f"{address}/{self.config.project.name}"
+
+    @cached_property
+    def registry(self) -> RegistryClient:
+        """Return the client of the registries: the environment's own and those of foreign bases."""
+        from trainshed.tools.registry import RegistryClient
+
+        registry = self.config.environment.registry
+        insecure = () if registry is None or not registry.insecure else (registry.url.partition("/")[0],)
+        return self.closing.enter_context(RegistryClient(insecure=insecure))
+
+    @cached_property
+    def kubeflow(self) -> KubeflowClient:
+        """Return the client of the environment's Kubeflow."""
+        from trainshed.tools.kubeflow import KubeflowClient
+
+        wanted = self.config.environment.kubeflow
+        host = wanted.host or self.embedded.kubeflow_address()
+        return self.closing.enter_context(KubeflowClient(host, namespace=wanted.namespace, auth=wanted.auth, timeout=wanted.timeout))
+
+    @cached_property
+    def prediction(self) -> Ecs:
+        """Return the client of the environment's Prediction Service."""
+        from trainshed.tools.ecs import Ecs
+
+        wanted = self.config.environment.prediction_service
+        if wanted.cluster is None:
+            return Ecs(cluster="embedded", region=wanted.region, endpoint_url=self.embedded.prediction_address(), anonymous=True)
+        return Ecs(cluster=wanted.cluster, region=wanted.region, endpoint_url=wanted.endpoint_url or None)
+
+    @property
+    def build_url(self) -> str | None:
+        """Return the Jenkins build that runs this."""
+        return settings.build_url()
+
+    def close(self) -> None:
+        """Close what was opened."""
+        self.closing.close()
