@@ -26,6 +26,7 @@ POLL_SECONDS = 0.05
 GRACE_SECONDS = 2.0
 TAIL_BYTES = 16_384
 
+_children: set[subprocess.Popen[bytes]] = set()
 stopping = threading.Event()
 """Set by the session when SIGINT or SIGTERM arrives: every child is ended and every wait returns."""
 
@@ -178,10 +179,12 @@ def _started(  # noqa: PLR0913 - what subprocess needs
         )
     except (FileNotFoundError, PermissionError) as error:
         raise ToolMissing(f"{arguments[0]} cannot be run: {error.strerror}", next_step="Install it, or put it on PATH.") from error
+    _children.add(child)
     try:
         yield child
     finally:
         end_group(child)
+        _children.discard(child)
 
 
 def end_group(child: subprocess.Popen[bytes]) -> None:
@@ -192,6 +195,12 @@ def end_group(child: subprocess.Popen[bytes]) -> None:
             child.wait(GRACE_SECONDS)
     _signal(child.pid, signal.SIGKILL)  # grandchildren that outlived their parent
     child.wait()
+
+
+def end_all() -> None:
+    """Kill every child's process group at once: the last thing that a command does when it must leave by force."""
+    for child in list(_children):
+        _signal(child.pid, signal.SIGKILL)
 
 
 def _signal(group: int, number: signal.Signals) -> None:

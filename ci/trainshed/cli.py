@@ -1,0 +1,223 @@
+"""Arguments → stage functions, and the only place that turns errors into exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from trainshed import commands, settings
+from trainshed.commands import COMMANDS, Command, Option
+from trainshed.errors import Interrupted, TrainshedError, UsageError, suggestion
+
+if TYPE_CHECKING:
+    from trainshed.config import Config
+    from trainshed.console import Console
+    from trainshed.results import Report
+    from trainshed.stages.context import Context
+
+_OWN = ("command", "action", "config", "env", "json", "names")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code (see `trainshed.errors` and docs/reference/exit-codes.md)."""
+    from trainshed.console import Console
+
+    words = list(sys.argv[1:] if argv is None else argv)
+    console = Console.of_process(plain=settings.in_ci(), color=not settings.no_color())
+    as_json = "--json" in words
+    stage = next((word for word in words if any(word == command.name.split()[0] for command in COMMANDS)), "trainshed")
+    try:
+        given = _parse(words)
+        command = commands.by_name(" ".join(filter(None, (given.command, given.action))))
+        stage = command.name.replace(" ", "-")
+        report = _run(command, given, console)
+    except SystemExit as end:  # argparse after --help or --version
+        return int(end.code or 0)
+    except TrainshedError as error:
+        return _failed(error, stage, console, as_json=as_json)
+    except KeyboardInterrupt:
+        return _failed(Interrupted("interrupted"), stage, console, as_json=as_json)
+    except BrokenPipeError:  # the reader of stdout went away
+        sys.stderr.close()
+        return 1
+    except Exception:  # noqa: BLE001 - the one place where a bug becomes an exit code
+        return _failed(_bug(words), stage, console, as_json=as_json)
+    if as_json:
+        console.document(report.document())
+    return report.exit_code
+
+
+def _run(command: Command, given: argparse.Namespace, console: Console) -> Report:
+    from trainshed import session
+
+    options = {option.argument: getattr(given, option.argument) for option in command.options}
+    if command.names:
+        options["names"] = tuple(given.names)
+    function = _function(command)
+    if not command.project:
+        return function(console, Path.cwd(), **options)  # type: ignore[no-any-return]
+    config = _config(given.config, given.env)
+    with session.opened(config, console) as context:
+        return session.reported(command, context, lambda: _call(function, context, options))
+
+
+def _call(function: Any, context: Context, options: Mapping[str, Any]) -> Report:  # noqa: ANN401 - found by its name in the table
+    return function(context, **options)  # type: ignore[no-any-return]
+
+
+def _function(command: Command) -> Any:  # noqa: ANN401 - found by its name in the table
+    module, _, name = command.function.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _config(file: str | None, environment: str | None) -> Config:
+    from trainshed import config
+
+    own = settings.own()
+    named = file or own.get("TRAINSHED_CONFIG")
+    path = Path(named).absolute() if named else config.find(Path.cwd())
+    return config.load(path, environment=environment or own.get("TRAINSHED_ENV") or config.LOCAL, overrides=own)
+
+
+def _failed(error: TrainshedError, stage: str, console: Console, *, as_json: bool) -> int:
+    console.error(error)
+    if as_json:
+        status = "interrupted" if isinstance(error, Interrupted) else "red"
+        console.document(
+            {
+                "schema": f"trainshed/{stage}/v1",
+                "status": status,
+                "exit_code": error.exit_code,
+                "error": {"message": error.message, "next": error.next_step},
+                "results": [],
+            }
+        )
+    return error.exit_code
+
+
+def _bug(words: Sequence[str]) -> TrainshedError:
+    """Keep the traceback in a file and say one line."""
+    import tempfile
+
+    with tempfile.NamedTemporaryFile("w", prefix="trainshed-bug-", suffix=".log", delete=False, encoding="utf-8") as file:
+        file.write(f"trainshed {' '.join(word for word in words if '=' not in word)}\n\n{traceback.format_exc()}")
+    last = traceback.format_exc().strip().splitlines()[-1]
+    return TrainshedError(f"this is a bug in Trainshed: {last}", next_step=f"Report it with {file.name}.")
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are `UsageError`."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, next_step=f"See `{self.prog} --help`.")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser from the table of commands."""
+    top = _Parser(
+        prog="trainshed", description="Build, scan, test, stamp, upload, launch and deploy the components of a Kubeflow repository."
+    )
+    top.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    _common(top, default=None)
+    subs = top.add_subparsers(dest="command", metavar="STAGE", required=True, parser_class=_Parser)
+    groups: dict[str, Any] = {}
+    for command in COMMANDS:
+        group, _, action = command.name.partition(" ")
+        if action and group not in groups:
+            inner = subs.add_parser(group, help=f"the embedded services: {', '.join(_actions(group))}")
+            groups[group] = inner.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=_Parser)
+        sub = (groups[group] if action else subs).add_parser(action or group, help=command.help, description=command.help)
+        _common(sub, default=argparse.SUPPRESS)
+        if command.names:
+            sub.add_argument("names", nargs="*", metavar="NAME", help=f"{command.names}; all when none is named")
+        for option in command.options:
+            _add(sub, option)
+        if not action:
+            sub.set_defaults(action=None)
+    return top
+
+
+def _actions(group: str) -> list[str]:
+    return [command.name.partition(" ")[2] for command in COMMANDS if command.name.startswith(f"{group} ")]
+
+
+def _common(target: argparse.ArgumentParser, default: Any) -> None:  # noqa: ANN401 - argparse's sentinel
+    target.add_argument("--config", metavar="FILE", default=default, help="the trainshed.toml to use (TRAINSHED_CONFIG)")
+    target.add_argument("--env", metavar="NAME", default=default, help="the environment: local by default (TRAINSHED_ENV)")
+    target.add_argument(
+        "--json", action="store_true", default=default if default is argparse.SUPPRESS else False, help="print one JSON document on stdout"
+    )
+
+
+def _add(target: argparse.ArgumentParser, option: Option) -> None:
+    common: dict[str, Any] = {"dest": option.argument, "help": option.help}
+    named = {"metavar": option.metavar or None}
+    if option.kind == "flag":
+        target.add_argument(*option.flags, action="store_true", **common)
+    elif option.kind == "switch":
+        target.add_argument(*option.flags, action=argparse.BooleanOptionalAction, default=None, **common)
+    elif option.kind == "pairs":
+        target.add_argument(*option.flags, action=_Pairs, default={}, **named, **common)
+    elif option.kind == "texts":
+        target.add_argument(*option.flags, action="append", default=[], **named, **common)
+    else:
+        read = {"text": str, "path": Path, "number": int, "duration": _duration}[option.kind]
+        target.add_argument(*option.flags, type=read, choices=option.choices or None, **({} if option.choices else named), **common)
+
+
+def _duration(text: str) -> float:
+    from trainshed.keys import duration
+
+    try:
+        return duration(float(text) if text.replace(".", "", 1).isdigit() else text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+class _Pairs(argparse.Action):
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, option_string: str | None = None
+    ) -> None:
+        key, equals, value = str(values).partition("=")
+        if not equals or not key:
+            parser.error(f"{option_string}: expected KEY=VALUE, not '{values}'")
+        pairs = getattr(namespace, self.dest)
+        if key in pairs:
+            parser.error(f"{option_string}: {key} is given twice")
+        setattr(namespace, self.dest, {**pairs, key: value})
+
+
+def _parse(words: Sequence[str]) -> argparse.Namespace:
+    known = [command.name.split()[0] for command in COMMANDS]
+    stage = _first_word(words)
+    if stage is not None and stage not in known:
+        raise UsageError(f"no stage '{stage}'{suggestion(stage, known)}", next_step="See `trainshed --help`.")
+    return parser().parse_args(list(words))
+
+
+def _first_word(words: Sequence[str]) -> str | None:
+    """Return the stage's name: the first word that is neither an option nor the value of one."""
+    skip = False
+    for word in words:
+        if skip:
+            skip = False
+        elif word in {"--config", "--env"}:
+            skip = True
+        elif not word.startswith("-"):
+            return word
+    return None
+
+
+class _Version(argparse.Action):
+    """Print the installed version; it is read only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"trainshed {version('trainshed')}\n")
+        parser.exit()

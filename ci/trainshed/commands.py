@@ -1,0 +1,183 @@
+"""The table of commands: parsing, help texts and the reference page all come from it.
+
+A stage is named as ``module:function`` and imported only when it runs: start-up is a feature.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One option. ``argument`` is the keyword of the stage's function; ``kind`` decides how the text is read.
+
+    Kinds: ``flag`` (present or not), ``switch`` (``--x`` / ``--no-x``), ``text``, ``duration`` (seconds for the function),
+    ``path``, ``number``, ``pairs`` (repeatable ``KEY=VALUE``), ``texts`` (repeatable).
+    """
+
+    flags: tuple[str, ...]
+    argument: str
+    kind: str
+    help: str
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """One command: its name (two words for a group), what it does, the function behind it, and what it takes."""
+
+    name: str
+    help: str
+    function: str
+    names: str = ""
+    options: tuple[Option, ...] = ()
+    project: bool = True
+    reports: bool = False
+
+
+DEADLINE = Option(flags=("--deadline",), argument="deadline", kind="duration", metavar="20m", help="give up after this time")
+DRY_RUN = Option(flags=("--dry-run",), argument="dry_run", kind="flag", help="show the difference, change nothing")
+FAIL_FAST = Option(flags=("--fail-fast",), argument="fail_fast", kind="flag", help="stop all work at the first failure")
+WAIT = Option(flags=("--wait",), argument="wait", kind="switch", help="follow it to its end")
+PARAMETERS = (
+    Option(
+        flags=("-p", "--param"), argument="parameters", kind="pairs", metavar="KEY=VALUE", help="a parameter of the pipeline; repeatable"
+    ),
+    Option(flags=("--params",), argument="params_file", kind="path", metavar="FILE", help="parameters as YAML or JSON"),
+    Option(
+        flags=("--gate",),
+        argument="gates",
+        kind="texts",
+        metavar="EXPR",
+        help="fail unless a metric holds, such as 'auc >= 0.80'; repeatable",
+    ),
+)
+
+COMMANDS: tuple[Command, ...] = (
+    Command(
+        name="plan",
+        help="show what would be built, scanned and tested, and why",
+        function="trainshed.stages.plan:plan",
+        names="component",
+    ),
+    Command(
+        name="build",
+        help="build and push the images that changed",
+        function="trainshed.stages.images:build",
+        names="component",
+        options=(FAIL_FAST,),
+        reports=True,
+    ),
+    Command(
+        name="scan",
+        help="scan the images that lack a verdict",
+        function="trainshed.stages.images:scan",
+        names="component",
+        options=(FAIL_FAST,),
+        reports=True,
+    ),
+    Command(
+        name="test",
+        help="test the images that lack a verdict, inside themselves",
+        function="trainshed.stages.images:test",
+        names="component",
+        options=(FAIL_FAST,),
+        reports=True,
+    ),
+    Command(
+        name="images",
+        help="build, scan and test in parallel, without barriers; write the lock when all is green",
+        function="trainshed.stages.images:images",
+        names="component",
+        options=(FAIL_FAST,),
+        reports=True,
+    ),
+    Command(
+        name="stamp",
+        help="write the lock's digests into the compiled pipelines",
+        function="trainshed.stages.stamp:stamp",
+        names="pipeline",
+    ),
+    Command(
+        name="verify",
+        help="prove that the stamped pipelines hold only images of the lock",
+        function="trainshed.stages.verify:verify",
+        names="pipeline",
+    ),
+    Command(
+        name="upload",
+        help="upload the stamped pipelines to Kubeflow; the same content is uploaded once",
+        function="trainshed.stages.upload:upload",
+        names="pipeline",
+        options=(DRY_RUN, DEADLINE),
+    ),
+    Command(
+        name="launch",
+        help="start a training run of uploaded pipelines",
+        function="trainshed.stages.launch:launch",
+        names="pipeline",
+        options=(*PARAMETERS, WAIT, DEADLINE),
+        reports=True,
+    ),
+    Command(
+        name="deploy",
+        help="deploy services to the Prediction Service and follow the rollout",
+        function="trainshed.stages.deploy:deploy",
+        names="service",
+        options=(DRY_RUN, WAIT, DEADLINE),
+    ),
+    Command(
+        name="run",
+        help="the pull-request flow: images, stamp, verify, upload; launch and deploy when asked",
+        function="trainshed.stages.run:run",
+        names="pipeline or service",
+        options=(
+            Option(flags=("--launch",), argument="launch", kind="flag", help="start training runs of the uploaded pipelines"),
+            Option(flags=("--deploy",), argument="deploy", kind="flag", help="deploy the services"),
+            *PARAMETERS,
+            WAIT,
+            FAIL_FAST,
+            DEADLINE,
+        ),
+        reports=True,
+    ),
+    Command(
+        name="doctor",
+        help="check every tool, permission, version and the disk space that the environment needs",
+        function="trainshed.stages.doctor:doctor",
+    ),
+    Command(
+        name="config",
+        help="print the effective configuration and where each value comes from",
+        function="trainshed.stages.config:config",
+    ),
+    Command(name="local up", help="start the embedded services", function="trainshed.stages.local:up"),
+    Command(name="local status", help="tell which embedded services run, and where", function="trainshed.stages.local:status"),
+    Command(
+        name="local logs", help="print the log of an embedded service", function="trainshed.stages.local:logs", names="embedded service"
+    ),
+    Command(name="local down", help="stop the embedded services; what they hold stays", function="trainshed.stages.local:down"),
+    Command(
+        name="init",
+        help="scaffold a repository, or add a component to one",
+        function="trainshed.stages.init:init",
+        project=False,
+        options=(
+            Option(flags=("--component",), argument="component", kind="text", metavar="NAME", help="add a component of this name"),
+            Option(
+                flags=("--kind",),
+                argument="kind",
+                kind="text",
+                choices=("base", "step", "service"),
+                help="what the component is; a step by default",
+            ),
+        ),
+    ),
+)
+
+
+def by_name(name: str) -> Command:
+    """Return the command of a name; `KeyError` when there is none."""
+    return {command.name: command for command in COMMANDS}[name]

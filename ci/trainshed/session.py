@@ -1,0 +1,95 @@
+"""One command's life: signals in, leftovers of the dead swept, clients closed, reports written."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+from trainshed import files, settings
+from trainshed.commands import Command
+from trainshed.config import Config
+from trainshed.console import Console
+from trainshed.errors import Interrupted, TrainshedError
+from trainshed.results import Report, Status
+from trainshed.stages.context import Context
+from trainshed.tools import process
+
+LAST_MOMENT_SECONDS = 4.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def opened(config: Config, console: Console) -> Iterator[Context]:
+    """Yield the room of one command; after it nothing that the command started is left."""
+    context = Context(config=config, console=console, tier=settings.tier())
+    with _signals(context):
+        for folder in (config.project.state, config.project.work_dir):
+            files.sweep(folder)
+        try:
+            yield context
+        finally:
+            _end(context)
+
+
+def reported(command: Command, context: Context, call: Callable[[], Report]) -> Report:
+    """Run a stage; write what it found, also when it was interrupted."""
+    try:
+        report = call()
+    except Interrupted:
+        report = Report(stage=command.name, interrupted=True)
+    if process.stopping.is_set():
+        report = Report(stage=report.stage, results=report.results, extra=report.extra, interrupted=True)
+    if command.reports:
+        from trainshed.reports.writing import write_reports
+
+        written = write_reports(context.config.project.work_dir, report)
+        if report.status == "red":
+            context.console.line(f"reports: {', '.join(context.config.project.shown(path) for path in written)}")
+    if report.interrupted:
+        context.console.error(Interrupted("interrupted", next_step="Run the same command again: it goes on from here."))
+    elif report.exit_code:
+        bad = [result.name for result in report.results if result.status is Status.FAILED]
+        context.console.line(f"{command.name}: {report.status}" + (f" ({', '.join(dict.fromkeys(bad))})" if bad else ""))
+    return report
+
+
+@contextmanager
+def _signals(context: Context) -> Iterator[None]:
+    """Turn the first signal into `process.stopping`, which every wait watches; leave by force when that is not enough."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        if not process.stopping.is_set():
+            process.stopping.set()
+            timer = threading.Timer(LAST_MOMENT_SECONDS, _leave, [context])
+            timer.daemon = True
+            timer.start()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, stop) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(context: Context) -> None:
+    if process.stopping.is_set() and "engine" in vars(context):
+        with suppress(TrainshedError):
+            context.engine.end_own()
+    context.close()
+
+
+def _leave(context: Context) -> None:  # pragma: no cover - ends this process
+    """End what is left by force; a call that cannot be interrupted held the command up."""
+    process.end_all()
+    with suppress(Exception):
+        if "engine" in vars(context):
+            context.engine.end_own()
+    os._exit(Interrupted.exit_code)
