@@ -1,0 +1,1 @@
+"""Views of one set of results: JUnit, SARIF, Markdown, HTML."""

@@ -1,0 +1,1 @@
+"""The scheduler: nodes, edges and budgets, nothing of Docker."""
