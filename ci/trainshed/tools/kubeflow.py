@@ -1,0 +1,398 @@
+"""Kubeflow Pipelines' REST API (v2beta1), read strictly: JSON with non-empty ids, or an error that says what happened.
+
+The generated client of the SDK follows the redirect of an expired login to an HTML page and returns empty objects; this one does not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote, urlencode
+
+from trainshed.errors import RemoteError, TrainshedError, UsageError, suggestion
+from trainshed.keys import Auth
+from trainshed.tools.http import Http, Response
+from trainshed.tools.kubeflow_auth import Login, login_for
+
+PACKAGE_LIMIT = 32 * 1024 * 1024
+PIPELINE_NAME_LIMIT = 128
+VERSION_NAME_LIMIT = 127
+FINISHED = frozenset({"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"})
+_API = "/apis/v2beta1"
+_PAGE = 100
+_LOGIN = "Log in anew: renew the credentials that environments.<name>.kubeflow.auth names."
+
+
+class NotFound(RemoteError):
+    """Kubeflow has no such pipeline, version, run or experiment."""
+
+
+class Conflict(UsageError):
+    """Kubeflow has another thing of the same name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """A pipeline: the name that its versions share."""
+
+    id: str
+    name: str
+    namespace: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """A version of a pipeline. ``spec`` is the IR, with a platform document ``{"pipeline_spec": …, "platform_spec": …}``."""
+
+    id: str
+    pipeline_id: str
+    name: str
+    description: str = ""
+    created: str = ""
+    spec: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """An output of a task. ``uri`` is ``file:///…`` for the embedded Kubeflow; ``type`` is such as ``system.Model``."""
+
+    name: str
+    uri: str
+    type: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A task of a run. ``parameters`` and ``artifacts`` are its outputs, where the server tells them."""
+
+    id: str
+    name: str
+    state: str
+    error: str = ""
+    started: str = ""
+    ended: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    artifacts: Mapping[str, Artifact] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run. ``state`` is one of PENDING, RUNNING, SUCCEEDED, FAILED, CANCELING, CANCELED, PAUSED, SKIPPED."""
+
+    id: str
+    name: str
+    state: str
+    error: str = ""
+    experiment_id: str = ""
+    pipeline_id: str = ""
+    version_id: str = ""
+    created: str = ""
+    tasks: tuple[Task, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        """Tell whether the state is final."""
+        return self.state in FINISHED
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Return every number that the tasks give: ``task.output`` and ``task.output.key``, and the short name where it is unique."""
+        found = {name: number for task in self.tasks for name, number in _numbers(task)}
+        short: dict[str, list[float]] = {}
+        for name, number in found.items():
+            for tail in _tails(name):
+                short.setdefault(tail, []).append(number)
+        return {**{name: numbers[0] for name, numbers in short.items() if len(numbers) == 1}, **found}
+
+
+class KubeflowClient:
+    """A client of one Kubeflow Pipelines API.
+
+    Args:
+        host: its address, such as ``https://kubeflow.example.org/pipeline``.
+        namespace: of a multi-user Kubeflow; empty otherwise.
+        auth: how to log in; tokens and cookies are read anew for each request.
+        timeout: seconds for one request.
+
+    Every method raises `RemoteError` when the service cannot be reached, the login expired, or it answers what is not its API.
+    """
+
+    def __init__(self, host: str, *, namespace: str = "", auth: Auth | None = None, timeout: float = 30.0) -> None:
+        self.host, self.namespace = host.rstrip("/"), namespace
+        self._http = Http(timeout=timeout)
+        self._login: Login = login_for(auth or Auth(), self.host, self._http)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def healthz(self) -> dict[str, Any]:
+        """Return the health document, such as ``{"multi_user": false}``."""
+        return self._get("/healthz")
+
+    def pipeline_by_name(self, name: str) -> Pipeline | None:
+        """Return the pipeline of a name in this client's namespace; None when there is none."""
+        try:
+            found = _pipeline(self._get(f"/pipelines/names/{quote(name, safe='')}", {"namespace": self.namespace}))
+        except NotFound:
+            return None
+        # An empty namespace matches any, so the answer may be another's pipeline.
+        return found if found.namespace == self.namespace or not self.namespace else None
+
+    def create_pipeline(self, name: str, *, description: str = "") -> Pipeline:
+        """Create a pipeline without a version, so that its first version can have a name of its own."""
+        _bounded(name, PIPELINE_NAME_LIMIT, "pipeline")
+        body = {"display_name": name, "name": name, "description": description, "namespace": self.namespace}
+        return _pipeline(self._post("/pipelines", body, what=f"pipeline '{name}'"))
+
+    def versions(self, pipeline_id: str) -> Iterator[Version]:
+        """Yield all versions, the newest first, page by page."""
+        path = f"/pipelines/{quote(pipeline_id, safe='')}/versions"
+        yield from map(_version, self._pages(path, "pipeline_versions", {"sort_by": "created_at desc"}))
+
+    def version(self, pipeline_id: str, version_id: str) -> Version:
+        """Return one version with its specification."""
+        return _version(self._get(f"/pipelines/{quote(pipeline_id, safe='')}/versions/{quote(version_id, safe='')}"))
+
+    def upload_version(self, pipeline_id: str, name: str, text: str, *, description: str = "") -> Version:
+        """Add a version from the text of a compiled pipeline.
+
+        Raises:
+            Conflict: the pipeline has a version of that name.
+            UsageError: the name or the file is too long.
+        """
+        _bounded(name, VERSION_NAME_LIMIT, "version")
+        content = text.encode()
+        if len(content) > PACKAGE_LIMIT:
+            raise UsageError(f"version '{name}': {len(content)} bytes are more than Kubeflow takes ({PACKAGE_LIMIT})")
+        query = {"name": name, "pipelineid": pipeline_id, "description": description}
+        fields = {"uploadfile": ("pipeline.yaml", content, "application/x-yaml")}
+        answer = self._request("POST", "/pipelines/upload_version", query, fields=fields, what=f"version '{name}'", idempotent=False)
+        return _version(answer)
+
+    def experiment(self, name: str) -> str:
+        """Return the id of the experiment of a name; it is created when missing."""
+        wanted = json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "string_value": name}]})
+        query = {"filter": wanted, "namespace": self.namespace}
+        for found in self._pages("/experiments", "experiments", query):
+            if found.get("display_name") == name:
+                return _text(found, "experiment_id")
+        body = {"display_name": name, "namespace": self.namespace}
+        try:
+            return _text(self._post("/experiments", body, what=f"experiment '{name}'"), "experiment_id")
+        except Conflict:  # another launch created it meanwhile
+            for found in self._pages("/experiments", "experiments", query):
+                return _text(found, "experiment_id")
+            raise
+
+    def create_run(  # noqa: PLR0913 - what a run is made of
+        self,
+        version: Version,
+        parameters: Mapping[str, Any],
+        *,
+        name: str,
+        experiment: str,
+        pipeline_root: str = "",
+        service_account: str = "",
+    ) -> Run:
+        """Start a run of a version; ``experiment`` is an id, see `experiment`."""
+        body = {
+            "display_name": name,
+            "experiment_id": experiment,
+            "pipeline_version_reference": {"pipeline_id": version.pipeline_id, "pipeline_version_id": version.id},
+            "runtime_config": {"parameters": dict(parameters), **({"pipeline_root": pipeline_root} if pipeline_root else {})},
+            **({"service_account": service_account} if service_account else {}),
+        }
+        return _run(self._post("/runs", body, what=f"run '{name}'"))
+
+    def run(self, run_id: str) -> Run:
+        """Return a run as it stands."""
+        return _run(self._get(f"/runs/{quote(run_id, safe='')}"))
+
+    def runs(self, *, experiment: str = "") -> Iterator[Run]:
+        """Yield runs, the newest first, page by page."""
+        query = {"sort_by": "created_at desc", "namespace": self.namespace, "experiment_id": experiment}
+        yield from map(_run, self._pages("/runs", "runs", query))
+
+    def artifacts(self, run_id: str) -> dict[str, Artifact]:
+        """Return the artifacts of a run by ``task.output``; empty where the server does not tell them."""
+        return {f"{task.name}.{name}": artifact for task in self.run(run_id).tasks for name, artifact in task.artifacts.items()}
+
+    def terminate(self, run_id: str) -> None:
+        """Ask for the end of a run; one that is finished already is left as it is."""
+        self._request("POST", f"/runs/{quote(run_id, safe='')}:terminate", what=f"run {run_id}")
+
+    def task_log(self, run_id: str, task: str) -> str | None:
+        """Return what a task printed; None where the server does not tell (only the embedded Kubeflow does)."""
+        path = f"{self.host}{_API}/runs/{quote(run_id, safe='')}/tasks/{quote(task, safe='')}/log"
+        answer = self._http.request("GET", path, headers=self._login.headers())
+        return answer.text if answer.ok and "text/plain" in _kind(answer) else None
+
+    def _pages(self, path: str, key: str, query: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        token = ""
+        while True:
+            page = self._get(path, {**query, "page_size": str(_PAGE), "page_token": token})
+            yield from page.get(key) or ()
+            previous, token = token, page.get("next_page_token") or ""
+            if not token or token == previous:
+                return
+
+    def _get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+        return self._request("GET", path, query)
+
+    def _post(self, path: str, body: Any, *, what: str) -> dict[str, Any]:  # noqa: ANN401 - any JSON document
+        return self._request("POST", path, body=body, what=what, idempotent=False)
+
+    def _request(  # noqa: PLR0913 - one door, so it has all the handles
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        body: Any = None,  # noqa: ANN401 - any JSON document
+        fields: Mapping[str, Any] | None = None,
+        what: str = "",
+        idempotent: bool = True,
+    ) -> dict[str, Any]:
+        asked = {name: value for name, value in (query or {}).items() if value}
+        url = f"{self.host}{_API}{path}" + (f"?{urlencode(asked)}" if asked else "")
+        headers = {"Accept": "application/json", **self._login.headers()}
+        answer = self._http.request(method, url, headers=headers, json=body, fields=fields, idempotent=idempotent)
+        if answer.status in {301, 302, 303, 307, 308, 401} and self._login.renew():
+            headers = {"Accept": "application/json", **self._login.headers()}
+            answer = self._http.request(method, url, headers=headers, json=body, fields=fields, idempotent=idempotent)
+        return _document(answer, self.host, what or path.partition("?")[0])
+
+
+def _document(answer: Response, host: str, what: str) -> dict[str, Any]:
+    """Return the JSON document of a good answer, or raise what the status means."""
+    if answer.status in {301, 302, 303, 307, 308}:
+        raise RemoteError(f"{host}: session expired (redirected to a login page)", next_step=_LOGIN)
+    if answer.status in {401, 403}:
+        raise RemoteError(f"{host}: {what}: not permitted (HTTP {answer.status}): {_said(answer)}", next_step=_LOGIN)
+    if answer.status >= 400:  # noqa: PLR2004
+        raise _refusal(answer, host, what)
+    if "json" not in _kind(answer):
+        message = f"{host}: session expired, or not Kubeflow Pipelines (answered {_kind(answer) or 'without content type'}, not JSON)"
+        raise RemoteError(message, next_step=_LOGIN)
+    document = answer.json()
+    if not isinstance(document, dict):
+        raise RemoteError(f"{host}: {what}: expected a JSON object")
+    return document
+
+
+def _refusal(answer: Response, host: str, what: str) -> TrainshedError:
+    said = _said(answer)
+    if answer.status == 404:  # noqa: PLR2004
+        return NotFound(f"{host}: {what}: not found: {said}")
+    if answer.status == 409 or (answer.status in {400, 500} and "already exist" in said.lower()):  # noqa: PLR2004
+        return Conflict(f"{host}: {what} already exists: {said}")  # servers before 2.2 answer 500
+    if answer.status == 400:  # noqa: PLR2004
+        return UsageError(f"{host}: {what}: refused: {said}", next_step="Mend what the server names.")
+    return RemoteError(f"{host}: {what}: HTTP {answer.status}: {said}", next_step="Try again; ask who runs this Kubeflow if it stays.")
+
+
+def _said(answer: Response) -> str:
+    """Return the message of either error shape; upload endpoints have one of their own."""
+    try:
+        document = json.loads(answer.body)
+    except ValueError:
+        return answer.text[:200].strip() or "no message"
+    if not isinstance(document, dict):
+        return "no message"
+    return str(document.get("error_details") or document.get("error_message") or document.get("message") or "no message")
+
+
+def _kind(answer: Response) -> str:
+    return answer.headers.get("content-type", "")
+
+
+def _bounded(name: str, limit: int, what: str) -> None:
+    if not name or len(name) > limit:
+        raise UsageError(f"{what} name '{name}': expected 1 to {limit} characters", next_step="Choose a shorter name.")
+
+
+def _text(document: Mapping[str, Any], key: str) -> str:
+    value = document.get(key)
+    if not isinstance(value, str) or not value:
+        raise RemoteError(
+            f"Kubeflow answered without {key}", next_step="Check that the host is the Kubeflow Pipelines API, and log in anew."
+        )
+    return value
+
+
+def _pipeline(document: Mapping[str, Any]) -> Pipeline:
+    name = document.get("display_name") or document.get("name") or ""
+    return Pipeline(id=_text(document, "pipeline_id"), name=name, namespace=document.get("namespace", ""))
+
+
+def _version(document: Mapping[str, Any]) -> Version:
+    return Version(
+        id=_text(document, "pipeline_version_id"),
+        pipeline_id=_text(document, "pipeline_id"),
+        name=document.get("display_name") or document.get("name") or "",
+        description=document.get("description", ""),
+        created=document.get("created_at", ""),
+        spec=document.get("pipeline_spec") or {},
+    )
+
+
+def _run(document: Mapping[str, Any]) -> Run:
+    reference = document.get("pipeline_version_reference") or {}
+    tasks = (document.get("run_details") or {}).get("task_details") or ()
+    return Run(
+        id=_text(document, "run_id"),
+        name=document.get("display_name", ""),
+        state=document.get("state", "PENDING"),
+        error=(document.get("error") or {}).get("message", ""),
+        experiment_id=document.get("experiment_id", ""),
+        pipeline_id=reference.get("pipeline_id", ""),
+        version_id=reference.get("pipeline_version_id", ""),
+        created=document.get("created_at", ""),
+        tasks=tuple(map(_task, tasks)),
+        parameters=(document.get("runtime_config") or {}).get("parameters") or {},
+    )
+
+
+def _task(document: Mapping[str, Any]) -> Task:
+    """Read a task; ``embedded`` is the extension of the embedded Kubeflow, which the SDK's client passes over."""
+    told = document.get("embedded") or {}
+    return Task(
+        id=document.get("task_id", ""),
+        name=document.get("display_name", ""),
+        state=document.get("state", ""),
+        error=(document.get("error") or {}).get("message", ""),
+        started=document.get("start_time", ""),
+        ended=document.get("end_time", ""),
+        parameters=told.get("parameters") or {},
+        artifacts={name: Artifact(name=name, **found) for name, found in (told.get("artifacts") or {}).items()},
+    )
+
+
+def _numbers(task: Task) -> Iterator[tuple[str, float]]:
+    outputs: list[tuple[str, Any]] = list(task.parameters.items())
+    outputs += [(f"{name}.{key}", value) for name, artifact in task.artifacts.items() for key, value in artifact.metadata.items()]
+    for name, value in outputs:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield f"{task.name}.{name}", float(value)
+
+
+def _tails(name: str) -> Sequence[str]:
+    parts = name.split(".")
+    return [".".join(parts[start:]) for start in range(1, len(parts))]
+
+
+def unknown_output(wanted: str, known: Mapping[str, Any]) -> UsageError:
+    """Return the error for an output ``task.name`` that a run does not have."""
+    return UsageError(f"no output '{wanted}'{suggestion(wanted, known)}", next_step=f"Known: {', '.join(sorted(known)) or 'none'}.")
