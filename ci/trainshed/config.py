@@ -148,7 +148,7 @@ def _flat(table: Mapping[str, Any], prefix: str, known: Mapping[str, Key]) -> It
     """Walk a document down to the keys that are known as values."""
     for name, value in table.items():
         path = f"{prefix}{name}"
-        if isinstance(value, dict) and path not in known:
+        if isinstance(value, dict) and (path not in known or known[path].read is keys.embedded):
             yield from _flat(value, f"{path}.", known)
         else:
             yield path, value

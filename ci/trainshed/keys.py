@@ -121,11 +121,12 @@ def known_for(environments: Iterable[str]) -> dict[str, Key]:
         # The short form: environments.dev.kubeflow = "embedded" stands for all of its keys at their defaults.
         for name in ("kubeflow", "prediction-service"):
             path = f"environments.{environment}.{name}"
-            known[path] = Key(path=path, shape='"embedded"', default=None, read=_embedded, help="`embedded`: served by this machine")
+            known[path] = Key(path=path, shape='"embedded"', default=None, read=embedded, help="`embedded`: served by this machine")
     return known
 
 
-def _embedded(value: Any) -> None:  # noqa: ANN401 - checked here
+def embedded(value: Any) -> None:  # noqa: ANN401 - checked here
+    """Read the short form of a service's table: ``kubeflow = "embedded"``."""
     if value != "embedded":
         raise ValueError('expected "embedded" or a table')
 
