@@ -1,0 +1,274 @@
+"""Registries by the OCI distribution protocol: which digest a reference has now. An error is an error, never "missing"."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+from urllib.parse import urlencode, urlsplit
+
+from trainshed.errors import RemoteError, UsageError
+from trainshed.tools import credentials
+from trainshed.tools.credentials import HUB, Login
+from trainshed.tools.http import Http, Response, is_loopback, place
+
+_HUB_HOST = "registry-1.docker.io"
+_MANIFESTS = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+_MISSING = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND"})  # the last is Harbor's
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_REFERENCE = re.compile(
+    r"(?P<name>[A-Za-z0-9.-]+(?::\d+)?(?:/[a-z0-9._-]+)*|\[[0-9a-f:]+\](?::\d+)?(?:/[a-z0-9._-]+)+)"
+    r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
+)
+_OK, _NOT_AUTHENTICATED, _FORBIDDEN, _NOT_FOUND, _TOO_MANY = 200, 401, 403, 404, 429
+_TOKEN_SECONDS, _TOKEN_MARGIN = 60.0, 10.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reference taken apart. ``host`` has the port; ``selector`` is the digest, else the tag, else ``latest``."""
+
+    host: str
+    repository: str
+    selector: str
+
+    @staticmethod
+    def of(reference: str) -> Target:
+        """Take a reference apart, with Docker's defaults (``docker.io``, ``library/``, ``latest``).
+
+        Raises:
+            UsageError: it is not a reference.
+        """
+        match = _REFERENCE.fullmatch(reference)
+        first, slash, rest = reference.partition("/")
+        explicit = bool(slash) and (first == "localhost" or any(mark in first for mark in ".:["))
+        if match is None or (explicit and not rest):
+            raise UsageError(f"'{reference}' is not an image reference", next_step="Write host/path:tag or host/path@sha256:….")
+        name = match["name"]
+        host, repository = name.split("/", 1) if explicit else (HUB, name)
+        if host == HUB and "/" not in repository:
+            repository = f"library/{repository}"
+        return Target(host, repository, match["digest"] or match["tag"] or "latest")
+
+
+@dataclass
+class _Passes:
+    """Authorization headers by (host, repository, action), each with the moment until which it holds."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    held: dict[tuple[str, str, str], tuple[str, float]] = field(default_factory=dict)
+
+    def get(self, key: tuple[str, str, str]) -> str | None:
+        with self.lock:
+            value, until = self.held.get(key, ("", 0.0))
+        return value if value and time.monotonic() < until else None
+
+    def put(self, key: tuple[str, str, str], value: str, seconds: float) -> None:
+        with self.lock:
+            self.held[key] = (value, time.monotonic() + seconds)
+
+
+class RegistryClient:
+    """A client of all registries; thread-safe, a context manager.
+
+    Args:
+        insecure: hosts (``host[:port]``) that are spoken to in plain HTTP; loopback always is.
+        timeout: seconds for one try of a request.
+        login: finds the log-in of a host; by default Docker's own.
+    """
+
+    def __init__(
+        self, insecure: Iterable[str] = (), *, timeout: float = 30.0, login: Callable[[str], Login | None] = credentials.lookup
+    ) -> None:
+        self._insecure = frozenset(insecure)
+        self._http = Http(timeout=timeout)
+        self._login = login
+        self._passes = _Passes()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def digest(self, reference: str) -> str | None:
+        """Return the digest that a reference has now; None only when the registry itself says that there is no such image.
+
+        Raises:
+            UsageError: the reference is malformed.
+            RemoteError: the registry could not be asked, refused, or gave no sense.
+        """
+        target = Target.of(reference)
+        response = self._manifest(target, "HEAD")
+        if response.status == _NOT_FOUND:
+            # An answer to HEAD has no body: only the registry's own words tell its "missing" from any proxy's 404.
+            response = self._manifest(target, "GET")
+            if response.status == _NOT_FOUND:
+                _confirm_missing(response)
+                return None
+        _check(response)
+        named = response.headers.get("docker-content-digest", "")
+        if not named and not response.body:
+            response = self._manifest(target, "GET")
+            _check(response)
+            return _verified(response, target)
+        if not _DIGEST.fullmatch(named):
+            raise RemoteError(f"{response.place}: gave no digest of the image", next_step="Check that the address is a registry's.")
+        return named
+
+    def manifest(self, reference: str) -> tuple[bytes, str]:
+        """Return the manifest (its content checked against the digest) and its media type.
+
+        Raises:
+            RemoteError: as `digest`; also when there is no such image.
+        """
+        target = Target.of(reference)
+        response = self._manifest(target, "GET")
+        if response.status == _NOT_FOUND:
+            _confirm_missing(response)
+            raise RemoteError(f"{reference}: no such image", next_step="Build and push it first.")
+        _check(response)
+        _verified(response, target)
+        return response.body, response.headers.get("content-type", _MANIFESTS[-1]).partition(";")[0]
+
+    def tag(self, reference: str, new_tag: str) -> str:
+        """Give an image one more tag in its repository; return its digest."""
+        content, kind = self.manifest(reference)
+        target = Target.of(reference)
+        url = f"{self._base(target.host)}/v2/{target.repository}/manifests/{new_tag}"
+        response = self._request("PUT", url, target, action="pull,push", headers={"Content-Type": kind}, body=content)
+        _check(response)
+        return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+    def ping(self, address: str) -> None:
+        """Check that a registry answers at ``host[:port]`` and takes the log-in.
+
+        Raises:
+            RemoteError: it does not.
+        """
+        target = Target(address.partition("/")[0], "", "")
+        response = self._request("GET", f"{self._base(target.host)}/v2/", target, action="")
+        _check(response)
+
+    def _base(self, host: str) -> str:
+        name = host if host.endswith("]") else host.rpartition(":")[0] or host
+        plain = host in self._insecure or is_loopback(name)
+        return f"{'http' if plain else 'https'}://{_HUB_HOST if host == HUB else host}"
+
+    def _manifest(self, target: Target, method: str) -> Response:
+        url = f"{self._base(target.host)}/v2/{target.repository}/manifests/{target.selector}"
+        return self._request(method, url, target, action="pull", headers={"Accept": ", ".join(_MANIFESTS)})
+
+    def _request(  # noqa: PLR0913 - what a request is made of
+        self, method: str, url: str, target: Target, *, action: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
+    ) -> Response:
+        key = (target.host, target.repository, action)
+        known = self._passes.get(key)
+        sent = {**(headers or {}), **({"Authorization": known} if known else {})}
+        response = self._http.request(method, url, headers=sent, body=body)
+        if response.status != _NOT_AUTHENTICATED:
+            return response
+        granted, seconds = self._log_in(response, target, action)
+        self._passes.put(key, granted, seconds)
+        return self._http.request(method, url, headers={**(headers or {}), "Authorization": granted}, body=body)
+
+    def _log_in(self, refused: Response, target: Target, action: str) -> tuple[str, float]:
+        """Answer a challenge: return the Authorization header and the seconds for which it holds."""
+        scheme, given = _challenge(refused.headers.get("www-authenticate", ""))
+        login = self._login(target.host)
+        if scheme == "bearer" and "realm" in given:
+            scope = f"repository:{target.repository}:{action}" if action else ""
+            return self._token(given, scope, login, target.host)
+        if scheme == "basic" and login is not None and login.username:
+            return _basic(login), 3600.0
+        raise _refused(refused.place, target.host)
+
+    def _token(self, given: Mapping[str, str], scope: str, login: Login | None, host: str) -> tuple[str, float]:
+        realm = given["realm"]
+        parts = urlsplit(realm)
+        if parts.scheme != "https" and not is_loopback(parts.hostname or "") and host not in self._insecure:
+            raise RemoteError(f"{host}: sends the log-in to {place(realm)}, in plain text", next_step="Check the registry's address.")
+        wanted = {name: value for name, value in (("service", given.get("service", "")), ("scope", scope)) if value}
+        if login is not None and login.identity_token:
+            form = {**wanted, "grant_type": "refresh_token", "client_id": "trainshed", "refresh_token": login.identity_token}
+            kind = {"Content-Type": "application/x-www-form-urlencoded"}
+            response = self._http.request("POST", realm, headers=kind, body=urlencode(form).encode(), idempotent=True)
+        else:
+            headers = {"Authorization": _basic(login)} if login is not None else {}
+            response = self._http.request("GET", f"{realm}{'&' if parts.query else '?'}{urlencode(wanted)}", headers=headers)
+        if response.status in {_NOT_AUTHENTICATED, _FORBIDDEN}:
+            raise _refused(response.place, host)
+        _check(response)
+        return _granted(response)
+
+
+def _granted(response: Response) -> tuple[str, float]:
+    document = response.json()
+    token = (document.get("token") or document.get("access_token")) if isinstance(document, dict) else None
+    if not isinstance(token, str):
+        raise RemoteError(f"{response.place}: gave no token", next_step="Check the registry's log-in service.")
+    seconds = document.get("expires_in", _TOKEN_SECONDS)
+    return f"Bearer {token}", float(seconds if isinstance(seconds, (int, float)) else _TOKEN_SECONDS) - _TOKEN_MARGIN
+
+
+def _basic(login: Login) -> str:
+    return "Basic " + base64.b64encode(f"{login.username}:{login.password}".encode()).decode()
+
+
+def _challenge(header: str) -> tuple[str, dict[str, str]]:
+    scheme, _, rest = header.partition(" ")
+    return scheme.lower(), {name.lower(): value for name, value in re.findall(r'(\w+)="([^"]*)"', rest)}
+
+
+def _refused(where: str, host: str) -> RemoteError:
+    return RemoteError(f"{where}: refused the log-in of {host} (401)", next_step=f"Run `docker login {host}` as the user who runs this.")
+
+
+def _errors(response: Response) -> list[Mapping[str, Any]]:
+    try:
+        document = json.loads(response.body)
+    except ValueError:
+        return []
+    listed = document.get("errors") if isinstance(document, dict) else None
+    return [error for error in listed if isinstance(error, dict)] if isinstance(listed, list) else []
+
+
+def _confirm_missing(response: Response) -> None:
+    """Raise unless the registry itself says that there is no such image: a 404 of anything else is an error."""
+    if not any(error.get("code") in _MISSING for error in _errors(response)):
+        message = f"{response.place}: answered 404, but not as a registry that lacks an image"
+        raise RemoteError(message, next_step="Check the registry's address and the proxies before it.")
+
+
+def _check(response: Response) -> None:
+    if response.ok:
+        return
+    if response.status == _NOT_AUTHENTICATED:
+        raise _refused(response.place, urlsplit(response.place).netloc)
+    if response.status == _FORBIDDEN:
+        raise RemoteError(f"{response.place}: forbidden for this log-in (403)", next_step="Ask for the permission, or log in anew.")
+    if response.status == _TOO_MANY:
+        raise RemoteError(f"{response.place}: too many requests (429), also after pauses", next_step="Wait, then run again.")
+    said = "; ".join(str(error.get("message") or error.get("code")) for error in _errors(response))
+    raise RemoteError(f"{response.place}: answered {response.status}" + (f" ({said[:200]})" if said else ""), next_step="Run again.")
+
+
+def _verified(response: Response, target: Target) -> str:
+    """Return the digest of a manifest's content; it must be the one that was asked for, and the one that the registry names."""
+    actual = f"sha256:{hashlib.sha256(response.body).hexdigest()}"
+    named = response.headers.get("docker-content-digest", actual)
+    asked = target.selector if _DIGEST.fullmatch(target.selector) else actual
+    if actual != named or actual != asked:
+        raise RemoteError(f"{response.place}: the manifest that came is not the one named", next_step="Run again.")
+    return actual
