@@ -98,8 +98,8 @@ class Console:
         self._write("\n".join([self._outcome(result), *self._failure(result)]))
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Print a table in aligned columns; cells are shown as text, an empty one as ``–``."""
-        cells = [[self._safe(str(cell)) or "–" for cell in row] for row in rows]
+        """Print a table in aligned columns; cells are shown as text, an empty one as a dash."""
+        cells = [[self._safe(str(cell)) or "-" for cell in row] for row in rows]
         widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [columns, *cells]]
         self.heading(title)
@@ -123,3 +123,123 @@ class Console:
         for secret in secrets:
             text = text.replace(secret, "***")
         return text
+
+    def _safe(self, text: str) -> str:
+        """Drop what could steer a terminal (text of others is printed here), then mask: a secret may be hidden between escapes."""
+        return self.mask(_CONTROLS.sub("", _ESCAPES.sub("", text)))
+
+    def _painted(self, colour: str, text: str) -> str:
+        return f"\x1b[{_CODES[colour]}m{self._safe(text)}\x1b[0m" if self._color else self._safe(text)
+
+    def _write(self, text: str) -> None:
+        with self._lock:
+            if not (self._jobs and self._jobs.write(text)):
+                self.stream.write(text + "\n")
+                self.stream.flush()
+
+    def _masked(self, value: Any) -> Any:  # noqa: ANN401 - any JSON document
+        """Mask inside strings only: masking the written document could break it, and would miss secrets that JSON escapes."""
+        if isinstance(value, str):
+            return self.mask(value)
+        if isinstance(value, Mapping):
+            return {self.mask(str(key)): self._masked(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self._masked(item) for item in value]
+        return value
+
+    def _outcome(self, result: Result) -> str:
+        status = self._painted(_COLOURS[result.status], str(result.status))
+        took = f" in {result.seconds:.1f} s" if result.status in {Status.DONE, Status.FAILED} else ""
+        reason = result.message if result.status is Status.ABORTED else result.cause
+        return self._safe(f"{result.stage} {result.name}: ") + status + took + self._safe(f" ({reason})" if reason else "")
+
+    def _failure(self, result: Result) -> list[str]:
+        if result.status is not Status.FAILED:
+            return []
+        lines = [self._painted("bold", f"── {result.stage} {result.name} failed " + "─" * 20)]
+        lines += [f"   {line}" for line in self._safe(result.message).splitlines()]
+        lines += [f"   ✗ {self._safe(f'{case.suite} {case.name}'.strip())}" for case in result.cases if case.failure]
+        tail = self._tail(self._root / result.log) if result.log else []
+        if tail:
+            lines += [f"   the end of {self._safe(str(result.log))}:", *(f"   │ {line}" for line in tail)]
+        return [*lines, self._painted("bold", "─" * 40)]
+
+    def _tail(self, log: Path) -> list[str]:
+        try:
+            with log.open("rb") as stream:
+                stream.seek(0, 2)
+                stream.seek(max(0, stream.tell() - _TAIL_BYTES))
+                text = stream.read().decode(errors="replace")
+        except OSError:
+            return []
+        # A progress bar rewrites its line with carriage returns: only what it showed last is kept.
+        lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
+        return [line.rstrip() for line in self._safe("\n".join(lines)).rstrip().split("\n")][-TAIL_LINES:] if text.strip() else []
+
+
+class _Jobs:
+    """The table of running jobs at the foot of a terminal. Rich is imported with the first job."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._lock = threading.Lock()
+        self._running: dict[tuple[str, str], tuple[str, float]] = {}
+        self._live: Live | None = None
+
+    def add(self, name: str, stage: str, cause: str) -> None:
+        with self._lock:
+            self._running[name, stage] = (cause, time.monotonic())
+            if self._live is None:
+                self._live = self._opened()
+
+    def remove(self, name: str, stage: str) -> None:
+        with self._lock:
+            self._running.pop((name, stage), None)
+            if not self._running:
+                self._end()
+
+    def close(self) -> None:
+        with self._lock:
+            self._running.clear()
+            self._end()
+
+    def write(self, text: str) -> bool:
+        """Print above the table; False when there is none."""
+        from rich.text import Text
+
+        with self._lock:
+            if self._live is None:
+                return False
+            self._live.console.print(Text.from_ansi(text), soft_wrap=True, highlight=False)
+            return True
+
+    def _end(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _opened(self) -> Live:
+        from rich.console import Console as Terminal
+        from rich.live import Live
+
+        live = Live(
+            console=Terminal(file=self._console.stream, force_terminal=True),
+            get_renderable=self._table,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            refresh_per_second=4,
+        )
+        live.start()
+        return live
+
+    def _table(self) -> Table:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        now = time.monotonic()
+        for (name, stage), (cause, started) in list(self._running.items()):
+            cells = (stage, name, f"{now - started:.0f} s", cause)
+            table.add_row(*(Text(self._console._safe(cell), no_wrap=True, overflow="ellipsis") for cell in cells))  # noqa: SLF001 - one module
+        return table

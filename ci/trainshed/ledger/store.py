@@ -2,34 +2,234 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import statistics
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
 
+import sqlalchemy as sa
+
+from trainshed.ledger import leases
+from trainshed.ledger.database import Database
 from trainshed.ledger.leases import Lease
 from trainshed.ledger.records import Event, ImageRecord, Verdict
+from trainshed.ledger.tables import attachments, events, images, locks, verdicts
 from trainshed.settings import Tier
+
+_PER_QUERY = 500
+_RECENT = 5
+_LOOK_BACK = 5000
 
 
 class Ledger:
-    """An open ledger. All methods may be called from any thread, and by many processes at once."""
+    """An open ledger. All methods may be called from any thread, and by many processes at once.
+
+    Every record carries the tier that made it. Where a wrong record could turn a check off (verdicts, locks, attachments) a
+    look-up takes those of its own tier or above; what only explains or orders (images, durations, events) is taken from all.
+    """
+
+    def __init__(self, database: Database, tier: Tier) -> None:
+        self._database = database
+        self._tier = tier
 
     @classmethod
-    def open(cls, url: str, *, tier: Tier) -> Self: ...
-    def record_verdict(self, verdict: Verdict) -> None: ...
-    def verdict(self, digest: str, check: str, version: str, *, max_age: float | None = None) -> Verdict | None: ...
-    def verdicts(self, digests: Iterable[str]) -> dict[tuple[str, str, str], Verdict]: ...
-    def record_image(self, *, component: str, repository: str, input_digest: str, digest: str, manifest: Mapping[str, Any], seconds: float) -> None: ...
-    def last_image(self, component: str, repository: str) -> ImageRecord | None: ...
-    def attach(self, digest: str, kind: str, content: bytes) -> None: ...
-    def attachment(self, digest: str, kind: str) -> bytes | None: ...
-    def durations(self) -> dict[tuple[str, str], float]: ...
-    def lease(self, key: str, *, ttl: float = 30.0, deadline: float | None = None, on_wait: Callable[[str], None] | None = None) -> AbstractContextManager[Lease]: ...
-    def record_lock(self, plan_digest: str, commit: str, branch: str, document: Mapping[str, Any]) -> None: ...
-    def lock(self, *, commit: str | None = None, branch: str | None = None) -> dict[str, Any] | None: ...
-    def record_event(self, kind: str, environment: str, name: str, key: str, document: Mapping[str, Any]) -> None: ...
-    def events(self, kind: str, environment: str, name: str | None = None, key: str | None = None) -> list[Event]: ...
-    def close(self) -> None: ...
-    def __enter__(self) -> Self: ...
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None: ...
+    def open(cls, url: str, *, tier: Tier) -> Self:
+        """Open a ledger, making it or bringing it up to date first.
+
+        Args:
+            url: ``sqlite:///FILE`` or ``postgresql://USER:PASSWORD@HOST/DATABASE``.
+            tier: how far the records of this process can be trusted.
+
+        Raises:
+            UsageError: the address is no such URL, the file is no ledger or may not be written, or the ledger is newer than this code.
+            RemoteError: the database cannot be reached; the message masks the password.
+        """
+        return cls(Database(url), tier)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def record_verdict(self, verdict: Verdict) -> None:
+        """Keep the outcome of a check, with the tier of this ledger."""
+        self._record(
+            verdicts,
+            digest=verdict.digest,
+            check_name=verdict.check,
+            version=verdict.version,
+            component=verdict.component,
+            green=verdict.green,
+            seconds=verdict.seconds,
+            details=verdict.details,
+        )
+
+    def verdict(self, digest: str, check: str, version: str, *, max_age: float | None = None) -> Verdict | None:
+        """Return the newest verdict of the own tier or above, None when there is none or it is older than ``max_age`` seconds."""
+        wanted = (verdicts.c.digest == digest, verdicts.c.check_name == check, verdicts.c.version == version)
+        newest = next(self._verdicts(*wanted, limit=1), None)
+        return newest if newest is not None and (max_age is None or newest.age <= max_age) else None
+
+    def verdicts(self, digests: Iterable[str]) -> dict[tuple[str, str, str], Verdict]:
+        """Return the newest verdicts of many digests at once, by digest, check and version; `Verdict.age` tells how old each is."""
+        newest: dict[tuple[str, str, str], Verdict] = {}
+        wanted = list(dict.fromkeys(digests))
+        for start in range(0, len(wanted), _PER_QUERY):
+            for verdict in self._verdicts(verdicts.c.digest.in_(wanted[start : start + _PER_QUERY])):
+                newest.setdefault((verdict.digest, verdict.check, verdict.version), verdict)
+        return newest
+
+    def record_image(  # noqa: PLR0913 - all by keyword
+        self, *, component: str, repository: str, input_digest: str, digest: str, manifest: Mapping[str, Any], seconds: float
+    ) -> None:
+        """Keep what went into an image and what came out. ``seconds`` is the time of the build, 0 when it was found."""
+        self._record(
+            images,
+            component=component,
+            repository=repository,
+            input_digest=input_digest,
+            digest=digest,
+            manifest=manifest,
+            seconds=seconds,
+        )
+
+    def last_image(self, component: str, repository: str) -> ImageRecord | None:
+        """Return the last image of a component, to tell what changed since."""
+        wanted = sa.select(images, self._age(images)).where(images.c.component == component, images.c.repository == repository)
+        with self._database.read() as connection:
+            row = connection.execute(wanted.order_by(images.c.id.desc()).limit(1)).one_or_none()
+        if row is None:
+            return None
+        return ImageRecord(
+            component=row.component,
+            repository=row.repository,
+            input_digest=row.input_digest,
+            digest=row.digest,
+            manifest=row.manifest,
+            seconds=row.seconds,
+            tier=Tier(row.tier),
+            age=row.age,
+        )
+
+    def attach(self, digest: str, kind: str, content: bytes) -> None:
+        """Keep a file that belongs to a digest (``kind`` such as ``sbom``), in place of the former one of this tier."""
+        mine = (attachments.c.digest == digest, attachments.c.kind == kind, attachments.c.tier == int(self._tier))
+        with self._database.write() as connection:
+            connection.execute(self._database.insert_new(attachments, self._new(digest=digest, kind=kind, content=b"")))
+            connection.execute(attachments.update().where(*mine).values(content=zlib.compress(content), created=self._database.clock))
+
+    def attachment(self, digest: str, kind: str) -> bytes | None:
+        """Return the newest file of the own tier or above."""
+        wanted = sa.select(attachments.c.content).where(attachments.c.digest == digest, attachments.c.kind == kind)
+        with self._database.read() as connection:
+            content = connection.execute(
+                wanted.where(attachments.c.tier >= int(self._tier)).order_by(attachments.c.created.desc()).limit(1)
+            ).scalar()
+        return None if content is None else zlib.decompress(content)
+
+    def durations(self) -> dict[tuple[str, str], float]:
+        """Return, by component and check, the median of the last five times that it took, in seconds; of green verdicts only."""
+        newest = sa.select(verdicts.c.component, verdicts.c.check_name, verdicts.c.seconds)
+        newest = newest.where(verdicts.c.green, verdicts.c.seconds > 0).order_by(verdicts.c.id.desc()).limit(_LOOK_BACK)
+        taken: dict[tuple[str, str], list[float]] = {}
+        with self._database.read() as connection:
+            for component, check, seconds in connection.execute(newest):
+                times = taken.setdefault((component, check), [])
+                if len(times) < _RECENT:
+                    times.append(seconds)
+        return {key: statistics.median(times) for key, times in taken.items()}
+
+    def lease(
+        self, key: str, *, ttl: float = 30.0, deadline: float | None = None, on_wait: Callable[[str], None] | None = None
+    ) -> AbstractContextManager[Lease]:
+        """Hold a key during a ``with`` block; nobody else holds it meanwhile.
+
+        Args:
+            key: what is guarded, such as ``build sha256:…``.
+            ttl: seconds after which the lease of a holder that is no longer heard of is free; it is renewed in the background.
+            deadline: seconds to wait for the present holder; None waits as long as it lives.
+            on_wait: called once, with the holder's mark, when there is a wait.
+
+        Raises:
+            WorkFailed: the deadline passed.
+            Interrupted: SIGINT or SIGTERM arrived during the wait.
+        """
+        return leases.held(self._database, key, ttl=ttl, deadline=deadline, on_wait=on_wait)
+
+    def record_lock(self, plan_digest: str, commit: str, branch: str, document: Mapping[str, Any]) -> None:
+        """Keep the lock of a green tree. ``commit`` and ``branch`` are empty outside of a repository."""
+        self._record(locks, plan_digest=plan_digest, commit_id=commit, branch=branch, document=document)
+
+    def lock(self, *, commit: str | None = None, branch: str | None = None) -> dict[str, Any] | None:
+        """Return the newest lock of the own tier or above, of one commit or branch when asked."""
+        wanted = sa.select(locks.c.document).where(locks.c.tier >= int(self._tier))
+        if commit is not None:
+            wanted = wanted.where(locks.c.commit_id == commit)
+        if branch is not None:
+            wanted = wanted.where(locks.c.branch == branch)
+        with self._database.read() as connection:
+            found: dict[str, Any] | None = connection.execute(wanted.order_by(locks.c.id.desc()).limit(1)).scalar()
+        return found
+
+    def record_event(self, kind: str, environment: str, name: str, key: str, document: Mapping[str, Any]) -> None:
+        """Keep what happened: ``kind`` upload, run or deployment, of the pipeline or service ``name``; ``key`` is what tells it apart."""
+        self._record(events, kind=kind, environment=environment, name=name, key=key, document=document)
+
+    def events(
+        self, kind: str, environment: str, name: str | None = None, key: str | None = None, *, limit: int | None = None
+    ) -> list[Event]:
+        """Return what happened, the newest first."""
+        wanted = sa.select(events).where(events.c.kind == kind, events.c.environment == environment)
+        if name is not None:
+            wanted = wanted.where(events.c.name == name)
+        if key is not None:
+            wanted = wanted.where(events.c.key == key)
+        with self._database.read() as connection:
+            rows = connection.execute(wanted.order_by(events.c.id.desc()).limit(limit)).all()
+        return [
+            Event(
+                kind=row.kind,
+                environment=row.environment,
+                name=row.name,
+                key=row.key,
+                document=row.document,
+                tier=Tier(row.tier),
+                created=row.created,
+            )
+            for row in rows
+        ]
+
+    def _verdicts(self, *conditions: sa.ColumnElement[bool], limit: int | None = None) -> Iterator[Verdict]:
+        """Yield the verdicts of the own tier or above, the newest first."""
+        wanted = sa.select(verdicts, self._age(verdicts)).where(*conditions, verdicts.c.tier >= int(self._tier))
+        with self._database.read() as connection:
+            rows = connection.execute(wanted.order_by(verdicts.c.id.desc()).limit(limit)).all()
+        for row in rows:
+            yield Verdict(
+                digest=row.digest,
+                check=row.check_name,
+                version=row.version,
+                component=row.component,
+                green=row.green,
+                seconds=row.seconds,
+                details=row.details,
+                tier=Tier(row.tier),
+                age=row.age,
+            )
+
+    def _record(self, table: sa.Table, **values: Any) -> None:  # noqa: ANN401 - the columns of the table
+        with self._database.write() as connection:
+            connection.execute(table.insert().values(self._new(**values)))
+
+    def _new(self, **values: Any) -> dict[str, Any]:  # noqa: ANN401 - the columns of a table
+        return {**values, "tier": int(self._tier), "created": self._database.clock}
+
+    def _age(self, table: sa.Table) -> sa.Label[float]:
+        return (self._database.clock - table.c.created).label("age")
