@@ -1,0 +1,1 @@
+"""The embedded defaults: an engine, a registry, a Kubeflow and a Prediction Service on this machine."""

@@ -1,0 +1,152 @@
+"""The embedded services of one project, each started when its address is first asked for, and found again by the next command."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainshed import files, settings
+from trainshed.errors import UsageError, suggestion
+from trainshed.local import debian, engine, ports
+from trainshed.local.daemons import Daemon
+
+ENGINE, REGISTRY, KUBEFLOW, PREDICTION = "engine", "registry", "kubeflow", "prediction"
+NAMES = (ENGINE, REGISTRY, KUBEFLOW, PREDICTION)
+_PREFERRED = {REGISTRY: 5000, KUBEFLOW: 8888, PREDICTION: 8889}
+_READY_PATH = {REGISTRY: "/v2/", KUBEFLOW: "/apis/v2beta1/healthz", PREDICTION: "/_embedded/health"}
+_PROBE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceStatus:
+    """One embedded service: ``state`` is ``running``, ``stopped`` or ``external`` (an engine that is not ours)."""
+
+    name: str
+    state: str
+    address: str = ""
+    pid: int | None = None
+    log: Path | None = None
+
+
+class Embedded:
+    """The services under one state folder. ``notify`` gets a line whenever something that takes long begins."""
+
+    def __init__(self, state: Path, *, notify: Callable[[str], None] = lambda _line: None) -> None:
+        self.state = state
+        self.notify = notify
+        self._engine_host: str | None = None
+
+    @property
+    def private_engine(self) -> engine.PrivateEngine:
+        """Return the engine of this project's own; it may not run."""
+        return engine.PrivateEngine(self.state / ENGINE, notify=self.notify)
+
+    def engine_host(self) -> str:
+        """Return the address of the engine: one that the machine offers, else the project's own, started when needed."""
+        if self._engine_host is None:
+            self._engine_host = engine.reachable() or self.private_engine.ensure()
+        return self._engine_host
+
+    def registry_address(self) -> str:
+        """Return ``127.0.0.1:PORT`` of the registry; the port stays the same as long as nobody else takes it."""
+        instead = "Install docker-registry, or name a registry in environments.<name>.registry."
+        log = self.state / REGISTRY / "install.log"
+        debian.program("docker-registry", "docker-registry", log=log, notify=self.notify, instead=instead)
+        return self._address(self._registry())
+
+    def kubeflow_address(self) -> str:
+        """Return ``http://127.0.0.1:PORT`` of the embedded Kubeflow."""
+        return f"http://{self._address(self._server(KUBEFLOW, self.engine_host()))}"
+
+    def prediction_address(self) -> str:
+        """Return ``http://127.0.0.1:PORT`` of the embedded Prediction Service."""
+        return f"http://{self._address(self._server(PREDICTION, self.engine_host()))}"
+
+    def status(self) -> list[ServiceStatus]:
+        """Tell what runs; starts nothing."""
+        found = engine.reachable()
+        first = ServiceStatus(name=ENGINE, state="external", address=found) if found is not None else self._status(ENGINE)
+        return [first, *(self._status(name) for name in NAMES[1:])]
+
+    def down(self) -> list[str]:
+        """End everything that runs for this project, the engine last; return the names of what was ended."""
+        ended = []
+        for name in reversed(NAMES):
+            done = self.private_engine.end() if name == ENGINE else self._daemon(name).end()
+            ended += [name] if done else []
+        self._engine_host = None
+        return ended
+
+    def logs(self, name: str) -> Path:
+        """Return the log file of a service.
+
+        Raises:
+            UsageError: there is no service of that name.
+        """
+        if name not in NAMES:
+            message = f"no embedded service '{name}'{suggestion(name, NAMES)}"
+            raise UsageError(message, next_step=f"Known: {', '.join(NAMES)}.")
+        return self._daemon(name).log
+
+    def _daemon(self, name: str) -> Daemon:
+        if name == ENGINE:
+            return self.private_engine.daemon
+        return self._registry() if name == REGISTRY else self._server(name, "")
+
+    def _status(self, name: str) -> ServiceStatus:
+        daemon = self._daemon(name)
+        running = daemon.running()
+        if running is None:
+            return ServiceStatus(name=name, state="stopped", log=daemon.log)
+        address = self.private_engine.host if name == ENGINE else f"{'' if name == REGISTRY else 'http://'}{ports.LOOPBACK}:{running.port}"
+        return ServiceStatus(name=name, state="running", address=address, pid=running.pid, log=daemon.log)
+
+    def _address(self, daemon: Daemon) -> str:
+        running = daemon.ensure(on_start=lambda: self.notify(f"starting the embedded {daemon.name}"))
+        return f"{ports.LOOPBACK}:{running.port}"
+
+    def _registry(self) -> Daemon:
+        folder = self.state.resolve() / REGISTRY
+        program = debian.find("docker-registry") or "docker-registry"
+        return Daemon(
+            name=REGISTRY,
+            folder=folder,
+            command=lambda port: [program, "serve", str(folder / f"{port}.yaml")],
+            ready=lambda port: _answers(port, _READY_PATH[REGISTRY]),
+            preferred=_PREFERRED[REGISTRY],
+            prepare=lambda port: _configure_registry(folder, port),
+        )
+
+    def _server(self, name: str, host: str) -> Daemon:
+        folder = self.state.resolve() / name
+        module = [settings.interpreter(), "-m", f"trainshed.local.{name}"]
+        return Daemon(
+            name=name,
+            folder=folder,
+            command=lambda port: [*module, "--state", str(folder), "--port", str(port), "--engine", host],
+            ready=lambda port: _answers(port, _READY_PATH[name]),
+            preferred=_PREFERRED[name],
+        )
+
+
+def _configure_registry(folder: Path, port: int) -> None:
+    document = {
+        "version": "0.1",
+        "log": {"level": "warn", "accesslog": {"disabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}, "delete": {"enabled": True}},
+        "http": {"addr": f"{ports.LOOPBACK}:{port}"},
+    }
+    files.write_json(folder / f"{port}.yaml", document)  # JSON is YAML
+
+
+def _answers(port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection(ports.LOOPBACK, port, timeout=_PROBE_SECONDS)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status < http.client.INTERNAL_SERVER_ERROR
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
