@@ -73,6 +73,11 @@ def tier() -> Tier:
     return Tier.MAIN if primary else Tier.PULL_REQUEST
 
 
+def branch() -> str | None:
+    """Return the branch as Jenkins names it (for a pull request ``PR-7``), None elsewhere."""
+    return os.environ.get("BRANCH_NAME") or None
+
+
 def home() -> Path:
     """Return the home folder."""
     return Path(os.environ.get("HOME") or "~").expanduser()

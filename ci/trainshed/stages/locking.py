@@ -1,0 +1,47 @@
+"""The lock's life: written when all is green, taken away when it is not, believed only for the tree that it is of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainshed.pipelines import lock as locks
+from trainshed.pipelines.lock import Lock, LockedImage
+from trainshed.results import Report
+from trainshed.stages.context import Context
+from trainshed.stages.survey import survey
+from trainshed.stages.work import Work
+from trainshed.tools import git
+
+
+def path(context: Context) -> Path:
+    """Return where the lock is."""
+    return context.config.project.work_dir / locks.FILE_NAME
+
+
+def settle(context: Context, work: Work, report: Report) -> Lock | None:
+    """Write the lock for a green report; take an old one away after any other."""
+    if report.exit_code or report.status != "green":
+        path(context).unlink(missing_ok=True)
+        return None
+    images = {name: LockedImage(**entry) for name, entry in work.lock_entries(work.survey.selected).items()}
+    head = git.head(context.config.project.root)
+    lock = locks.of(
+        project=context.config.project.name, commit=head.commit, dirty=head.dirty, plan_digest=work.survey.plan_digest(), images=images
+    )
+    if locks.write(path(context), lock):
+        context.ledger.record_lock(lock.plan_digest, head.commit or "", head.branch or "", lock.document())
+    return lock
+
+
+def current(context: Context) -> Lock:
+    """Read the lock and prove that it is of the tree as it is now; bases from outside count as the lock knows them.
+
+    Raises:
+        UsageError: there is no lock, it was edited, or the tree has changed since.
+    """
+    lock = locks.read(path(context))
+    pins = {base: digest for image in lock.images.values() for base, digest in image.base.items() if base not in lock.images}
+    taken = survey(context, sorted(lock.images), pins=pins)
+    place = context.config.project.shown(path(context))
+    lock.require_current(taken.plan_digest(lock.images), place=place)
+    return lock

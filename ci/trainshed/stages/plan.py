@@ -1,0 +1,89 @@
+"""``trainshed plan``: what would be done, in which order, and why. Nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from trainshed.images import planning
+from trainshed.images.planning import Plan, Planned
+from trainshed.results import Report, Result, Status
+from trainshed.stages.context import Context
+from trainshed.stages.survey import Survey, survey
+from trainshed.stages.work import Work
+
+
+def plan(context: Context, names: Sequence[str] = ()) -> Report:
+    """Print the plan as a tree of causes."""
+    work = Work(context, survey(context, names))
+    made = planned(context, work)
+    _show(context, made)
+    return Report(stage="plan", results=tuple(_result(entry) for entry in made.components), extra=planning.document(made))
+
+
+def planned(context: Context, work: Work) -> Plan:
+    """Take the facts and decide; the causes are left with the work for its results."""
+    facts = work.facts()
+    reaches = reached(context, work.survey)
+    entries = tuple(planning.decide(facts[name], reaches.get(name, ())) for name in work.survey.selected)
+    work.causes.update({entry.name: entry.action("build").cause for entry in entries})
+    return Plan(
+        components=entries,
+        waves=planning.waves(work.survey.selected, {name: work.survey.graph.bases(name) for name in work.survey.selected}),
+        plan_digest=work.survey.plan_digest(),
+    )
+
+
+def reached(context: Context, survey: Survey) -> dict[str, list[str]]:
+    """Tell, by component, the pipelines and services that take a new image of it."""
+    from trainshed.pipelines import mentions, templates
+
+    found: dict[str, list[str]] = {name: [] for name in survey.components}
+    for template in templates.discover(context.config.project.pipelines).values():
+        for name in mentions.of_template(template, context.config.project.root):
+            found.setdefault(name, []).append(f"pipeline {template.name}")
+    for name, component in survey.components.items():
+        if component.service:
+            found[name].append(f"service {name}")
+    return found
+
+
+def _result(entry: Planned) -> Result:
+    return Result(
+        name=entry.name,
+        stage="plan",
+        status=Status.DONE if entry.needed else Status.CACHED,
+        cause=entry.action(entry.needed[0]).cause if entry.needed else "all verdicts are green",
+        details={
+            "digest": entry.digest,
+            "input_digest": entry.input_digest,
+            "actions": [{"check": action.check, "needed": action.needed, "cause": action.cause} for action in entry.actions],
+            "reaches": list(entry.reaches),
+        },
+    )
+
+
+def _show(context: Context, made: Plan) -> None:
+    console, busy = context.console, [entry for entry in made.components if entry.needed]
+    console.heading(f"plan for {context.config.environment.name}: {_counts(made.components)}")
+    for wave in made.waves:
+        for entry in (entry for entry in busy if entry.name in wave):
+            console.line(entry.name)
+            for line in _causes(entry):
+                console.line(f"  {line}")
+    if not busy:
+        console.line("nothing to do: every image has its verdicts")
+
+
+def _causes(entry: Planned) -> Iterable[str]:
+    new_image = [action.check for action in entry.actions if action.needed and action.cause == "new image"]
+    for action in entry.actions:
+        if action.needed and action.check not in new_image:
+            yield f"{' '.join([action.check, *(f'+ {check}' for check in new_image if action.check == 'build')])}: {action.cause}"
+    for reach in entry.reaches:
+        if "build" in entry.needed:
+            yield f"reaches {reach}"
+
+
+def _counts(entries: Sequence[Planned]) -> str:
+    counts: Mapping[str, int] = {check: sum(check in entry.needed for entry in entries) for check in planning.CHECKS}
+    return ", ".join(f"{count} to {check}" for check, count in counts.items()) + f", of {len(entries)} components"

@@ -1,0 +1,411 @@
+"""Build, scan and test one component: each returns a Result, and turns what can go wrong into one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainshed.errors import Interrupted, TrainshedError, UsageError
+from trainshed.files import write_bytes
+from trainshed.findings import waivers as waivers_of
+from trainshed.findings.waivers import Waiver
+from trainshed.images.inputs import Inputs, changes, check_inputs
+from trainshed.images.planning import CHECKS, Facts, Standing
+from trainshed.ledger.records import Verdict, details
+from trainshed.results import Case, Result, Status
+from trainshed.stages import lookup
+from trainshed.stages.context import Context
+from trainshed.stages.lookup import Found
+from trainshed.stages.survey import LOOKUPS, Survey
+
+if TYPE_CHECKING:
+    from trainshed.images.components import Component
+    from trainshed.tools.trivy import Trivy
+
+BUILD_VERSION = "build/1"
+_RULES = {"scan": 1, "test": 1}
+_STALE = {
+    "scan": "the policy, the waivers, the scanner or its database changed",
+    "test": "the tests or their settings changed",
+}
+
+
+class Work:
+    """What the checks of one command share: the images found so far, the scanner, the waivers.
+
+    Methods may be called from several threads, for different components.
+    """
+
+    def __init__(self, context: Context, survey: Survey) -> None:
+        self.context, self.survey = context, survey
+        self.found: dict[str, Found] = {}
+        self.inputs: dict[str, Inputs] = {}
+        self.verdicts: dict[str, dict[str, Verdict]] = {name: {} for name in survey.selected}
+        self.causes: dict[str, str] = {}
+
+    def facts(self) -> dict[str, Facts]:
+        """Look up what is there already, wave by wave; remember it for the checks."""
+        known: dict[str, Facts] = {}
+        with ThreadPoolExecutor(LOOKUPS) as pool:
+            for wave in self.survey.graph.waves(self.survey.selected):
+                known.update(zip(wave, pool.map(self._facts, wave), strict=True))
+        self.survey.hashes.save()
+        return {name: known[name] for name in self.survey.selected}
+
+    def _facts(self, name: str) -> Facts:
+        waiting = tuple(base for base in self.survey.own_bases(name) if base not in self.found)
+        inputs = self.survey.source(name) if waiting else self._take_inputs(name)
+        found = None if waiting else lookup.find(self.context, name, inputs.digest)
+        if found is not None:
+            self.found[name] = found
+        last = None if found else self.context.ledger.last_image(name, lookup.repository(self.context, name))
+        moved = changes(_without_bases(last.manifest, inputs, waiting), inputs.manifest) if last else []
+        return Facts(
+            name=name,
+            input_digest=None if waiting else inputs.digest,
+            digest=found.digest if found else None,
+            changes=tuple(moved),
+            known_before=last is not None,
+            waits_for=waiting,
+            standings={check: self.standing(name, check) for check in CHECKS[1:]} if found else {},
+        )
+
+    def _take_inputs(self, name: str) -> Inputs:
+        own = {base: self.found[base].digest for base in self.survey.own_bases(name)}
+        self.inputs[name] = self.survey.inputs(name, own)
+        return self.inputs[name]
+
+    # --- verdicts -------------------------------------------------------------------------------------------------------------
+
+    def standing(self, name: str, check: str) -> Standing:
+        """Tell whether a check's verdict of the found image holds for the check as it is now."""
+        component, digest = self.survey.components[name], self.found[name].digest
+        if check == "test" and not (component.has_tests or component.structure_test):
+            return Standing(green=True, reason="has no tests")
+        max_age = self.context.config.scan.max_db_age if check == "scan" else None
+        version = self.version(name, check)
+        verdict = self.context.ledger.verdict(digest, check, version, max_age=max_age)
+        if verdict is not None:
+            self.verdicts[name][check] = verdict
+            return Standing(green=True, reason="green for this digest") if verdict.green else Standing(reason=f"the {check} failed before")
+        others = [known for (_, other, known) in self.context.ledger.verdicts([digest]) if other == check]
+        if version in others:
+            return Standing(reason="the verdict is older than scan.max-db-age")
+        return Standing(reason=_STALE[check]) if others else Standing()
+
+    def version(self, name: str, check: str) -> str:
+        """Return the version of a check: all that its outcome depends on besides the image."""
+        if check == "scan":
+            policy = self.context.config.scan
+            over: Any = [
+                policy.fail_on,
+                policy.scanners,
+                policy.without_db,
+                [_plain(waiver) for waiver in self.waivers],
+                self.trivy.version,
+            ]
+        else:
+            component = self.survey.components[name]
+            test_only = set(self.survey.graph.foreign(name)) - set(self.survey.graph.image_bases(name))
+            bases = {reference: self.survey.pins[reference].digest for reference in test_only}
+            over = check_inputs(component, hashes=self.survey.hashes, extra={"bases": bases})
+        text = json.dumps([_RULES[check], over], sort_keys=True, default=str)
+        return f"{check}/{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+    @cached_property
+    def waivers(self) -> list[Waiver]:
+        """Return the waivers of the repository."""
+        return waivers_of.load(self.context.config.scan.waivers)
+
+    @cached_property
+    def trivy(self) -> Trivy:
+        """Return the scanner; its server starts with the first scan."""
+        from trainshed.tools.trivy import Trivy
+
+        scan, registry = self.context.config.scan, self.context.config.environment.registry
+        return self.context.closing.enter_context(
+            Trivy(
+                self.context.config.project.state / "trivy",
+                database=scan.trivy_db,
+                max_db_age=scan.max_db_age,
+                insecure=registry is None or registry.insecure,
+                engine_host=None,
+            )
+        )
+
+    # --- the three checks -----------------------------------------------------------------------------------------------------
+
+    def build(self, name: str) -> Result:
+        """Have the image: found by its inputs, else built and pushed."""
+        return self._guarded(name, "build", lambda started: self._build(name, started))
+
+    def located(self, name: str) -> Result:
+        """Have the image only if it is there already: for checks that are run alone."""
+        if name in self.found:
+            return self._built(name, Status.CACHED, "the image of these inputs is in the registry", 0.0)
+        message = "there is no image of these inputs"
+        return Result(
+            name=name,
+            stage="build",
+            status=Status.FAILED,
+            message=message,
+            cause=f"run `trainshed build {name}` first",
+            exit_code=UsageError.exit_code,
+        )
+
+    def _build(self, name: str, started: float) -> Result:
+        moved = name not in self.found and bool(self.survey.own_bases(name))
+        inputs = self._take_inputs(name)
+        if name not in self.found and moved:  # a base was rebuilt: perhaps with equal content
+            self._find_again(name, inputs)
+        if name in self.found:
+            return self._built(name, Status.CACHED, "the image of these inputs is in the registry", 0.0)
+        self.context.console.start(name, "build", self.causes.get(name, ""))
+        key = f"build:{lookup.repository(self.context, name)}:{inputs.digest}"
+        waited = [f"another build of {name} goes on; waiting for it"]
+        with self.context.ledger.lease(key, on_wait=lambda _owner: self.context.console.line(waited[0])):
+            self._find_again(name, inputs)
+            if name in self.found:
+                return self._built(name, Status.CACHED, "built meanwhile by another run", time.monotonic() - started)
+            self._build_and_push(name, inputs)
+        seconds = time.monotonic() - started
+        self._record_image(name, inputs, seconds)
+        return self._built(name, Status.DONE, self.causes.get(name, ""), seconds)
+
+    def _build_and_push(self, name: str, inputs: Inputs) -> None:
+        from trainshed.stages.checks import build
+
+        component, log = self.survey.components[name], self._fresh_log(name, "build")
+        own = {base: self.found[base] for base in self.survey.graph.bases(name) if base in self.found}
+        pins = {reference: self.survey.pins[reference] for reference in self.survey.graph.foreign(name)}
+        image = build.build_image(
+            self.context,
+            component,
+            inputs=inputs,
+            arguments=self.survey.arguments(name),
+            own={base: found.reference for base, found in own.items()},
+            pins={reference: pin.pinned for reference, pin in pins.items() if not pin.local},
+            copies={reference: pin.digest for reference, pin in pins.items() if pin.local},
+            again=lambda: self.survey.taken(name, {base: found.digest for base, found in own.items()}),
+            log=log,
+        )
+        repository = lookup.repository(self.context, name)
+        digest = build.push_image(self.context, image, repository=repository, tag=lookup.own_tag(self.context, inputs.digest), log=log)
+        self.found[name] = Found(digest=digest, reference=lookup.reference(self.context, name, digest))
+
+    def _find_again(self, name: str, inputs: Inputs) -> None:
+        found = lookup.find(self.context, name, inputs.digest)
+        if found is not None:
+            self.found[name] = found
+
+    def _record_image(self, name: str, inputs: Inputs, seconds: float) -> None:
+        self.context.ledger.record_image(
+            component=name,
+            repository=lookup.repository(self.context, name),
+            input_digest=inputs.digest,
+            digest=self.found[name].digest,
+            manifest=inputs.manifest,
+            seconds=seconds,
+        )
+        self._record(name, "build", BUILD_VERSION, green=True, seconds=seconds)
+
+    def _built(self, name: str, status: Status, cause: str, seconds: float) -> Result:
+        found = self.found[name]
+        if "build" not in self.verdicts[name]:
+            known = self.context.ledger.verdict(found.digest, "build", BUILD_VERSION)
+            if known is None:  # the ledger was lost, the image was not
+                self._record_image(name, self.inputs[name], 0.0)
+            else:
+                self.verdicts[name]["build"] = known
+        log = self._shown_log(name, "build") if status is Status.DONE else None
+        extra = {"digest": found.digest, "input_digest": self.inputs[name].digest, "reference": found.reference}
+        return Result(name=name, stage="build", status=status, cause=cause, seconds=seconds, log=log, details=extra)
+
+    def scan(self, name: str) -> Result:
+        """Have a verdict of the scan: a green one that holds is taken, else the image is scanned."""
+        return self._guarded(name, "scan", lambda started: self._scan(name, started))
+
+    def _scan(self, name: str, started: float) -> Result:
+        from trainshed.stages.checks import scanning
+
+        cached = self._cached(name, "scan")
+        if cached is not None:
+            self._write_sbom(name, self.context.ledger.attachment(self.found[name].digest, scanning.SBOM))
+            return cached
+        cause = self._start(name, "scan")
+        log, component = self._fresh_log(name, "scan"), self.survey.components[name]
+        version = self.version(name, "scan")
+        scanned = scanning.scan_image(self.context, component, self.found[name].reference, trivy=self.trivy, waivers=self.waivers, log=log)
+        if scanned.sbom:
+            self.context.ledger.attach(self.found[name].digest, scanning.SBOM, scanned.sbom)
+        self._write_sbom(name, scanned.sbom)
+        seconds = time.monotonic() - started
+        kept = details(findings=scanned.findings, notes=list(scanned.notes), message=scanned.message)
+        self._record(name, "scan", version, green=scanned.green, seconds=seconds, kept=kept)
+        for note in scanned.notes:
+            self.context.console.warning(f"scan {name}: {note}")
+        return Result(
+            name=name,
+            stage="scan",
+            status=Status.DONE if scanned.green else Status.FAILED,
+            cause=cause,
+            message=scanned.message,
+            seconds=seconds,
+            log=self._shown_log(name, "scan"),
+            details=self._scan_details(name),
+        )
+
+    def test(self, name: str) -> Result:
+        """Have a verdict of the tests: a green one that holds is taken, else the tests run inside the image."""
+        return self._guarded(name, "test", lambda started: self._test(name, started))
+
+    def _test(self, name: str, started: float) -> Result:
+        from trainshed.stages.checks import test
+
+        component = self.survey.components[name]
+        if not (component.has_tests or component.structure_test):
+            return Result(name=name, stage="test", status=Status.SKIPPED, cause="has no tests", details={"digest": self.found[name].digest})
+        cached = self._cached(name, "test")
+        if cached is not None:
+            return cached
+        cause = self._start(name, "test")
+        log, version = self._fresh_log(name, "test"), self.version(name, "test")
+        own = {base: self.found[base].reference for base in self.survey.graph.bases(name) if base in self.found}
+        pins = {reference: self.survey.pins[reference] for reference in self.survey.graph.foreign(name)}
+        tested = test.test_image(
+            self.context,
+            component,
+            self.found[name].reference,
+            arguments=self.survey.arguments(name),
+            own=own,
+            pins={reference: pin.pinned for reference, pin in pins.items() if not pin.local},
+            log=log,
+        )
+        seconds = time.monotonic() - started
+        kept = details(cases=tested.cases, message=tested.message)
+        self._record(name, "test", version, green=tested.green, seconds=seconds, kept=kept)
+        return Result(
+            name=name,
+            stage="test",
+            status=Status.DONE if tested.green else Status.FAILED,
+            cause=cause,
+            message=tested.message,
+            seconds=seconds,
+            log=self._shown_log(name, "test"),
+            details={"digest": self.found[name].digest},
+            cases=tuple(tested.cases),
+        )
+
+    # --- shared ---------------------------------------------------------------------------------------------------------------
+
+    def _cached(self, name: str, check: str) -> Result | None:
+        """Take a green verdict that holds, with the cases and findings that it keeps."""
+        if not self.standing(name, check).green:
+            return None
+        verdict = self.verdicts[name][check]
+        extra = self._scan_details(name) if check == "scan" else {"digest": self.found[name].digest}
+        return Result(name=name, stage=check, status=Status.CACHED, cause="green for this digest", details=extra, cases=verdict.cases)
+
+    def _scan_details(self, name: str) -> dict[str, Any]:
+        verdict = self.verdicts[name]["scan"]
+        return {"digest": self.found[name].digest, "findings": verdict.findings, "notes": list(verdict.details.get("notes", ()))}
+
+    def _start(self, name: str, check: str) -> str:
+        cause = self.standing(name, check).reason or "new image"
+        self.context.console.start(name, check, cause)
+        return cause
+
+    def _record(self, name: str, check: str, version: str, *, green: bool, seconds: float, kept: Mapping[str, Any] | None = None) -> None:
+        verdict = Verdict(
+            digest=self.found[name].digest,
+            check=check,
+            version=version,
+            component=name,
+            green=green,
+            seconds=seconds,
+            details=kept or {},
+            tier=self.context.tier,
+        )
+        self.context.ledger.record_verdict(verdict)
+        self.verdicts[name][check] = verdict
+
+    def _guarded(self, name: str, check: str, do: Callable[[float], Result]) -> Result:
+        """Turn an error into a failed result, so that the other components' work goes on."""
+        started = time.monotonic()
+        try:
+            return do(started)
+        except Interrupted:
+            raise
+        except TrainshedError as error:
+            log = self._log(name, check)
+            return Result(
+                name=name,
+                stage=check,
+                status=Status.FAILED,
+                cause=self.causes.get(name, "") if check == "build" else "",
+                message=error.message + (f" {error.next_step}" if error.next_step else ""),
+                seconds=time.monotonic() - started,
+                log=self._shown_log(name, check) if log.is_file() else None,
+                exit_code=error.exit_code,
+            )
+
+    def _log(self, name: str, check: str) -> Path:
+        return self.context.config.project.work_dir / "logs" / f"{name}.{check}.log"
+
+    def _fresh_log(self, name: str, check: str) -> Path:
+        log = self._log(name, check)
+        log.unlink(missing_ok=True)
+        return log
+
+    def _shown_log(self, name: str, check: str) -> str:
+        return self.context.config.project.shown(self._log(name, check))
+
+    def _write_sbom(self, name: str, sbom: bytes | None) -> None:
+        if sbom:
+            write_bytes(self.context.config.project.work_dir / "reports" / "sbom" / f"{name}.cdx.json", sbom)
+
+    def lock_entries(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Return the lock's entries for components whose checks are all green."""
+        entries = {}
+        for name in names:
+            found, now = self.found[name], datetime.now(UTC)
+            entries[name] = {
+                "reference": found.reference,
+                "digest": found.digest,
+                "input_digest": self.inputs[name].digest,
+                "base": dict(self.inputs[name].manifest["bases"]),
+                "verdicts": {check: _verdict_entry(verdict, now) for check, verdict in sorted(self.verdicts[name].items())},
+                "origin": {"environment": self.context.config.environment.name, "build_url": self.context.build_url},
+            }
+        return entries
+
+
+def failed_case(result: Result) -> Result:
+    """Give a failed check without cases one, so that the JUnit file says the same as the console."""
+    if result.status is not Status.FAILED or any(case.failure for case in result.cases):
+        return result
+    case = Case(name=result.stage, suite=result.name, seconds=result.seconds, failure=result.message or "failed")
+    return replace(result, cases=(*result.cases, case))
+
+
+def _verdict_entry(verdict: Verdict, now: datetime) -> dict[str, Any]:
+    made = datetime.fromtimestamp(now.timestamp() - verdict.age, UTC).replace(microsecond=0)
+    return {"version": verdict.version, "tier": verdict.tier.name.lower().replace("_", "-"), "created": made.isoformat()}
+
+
+def _without_bases(old: Mapping[str, Any], inputs: Inputs, waiting: Iterable[str]) -> Mapping[str, Any]:
+    """Take bases that are not built yet out of the comparison: what they move is said by their names."""
+    taken = {base: inputs.manifest["bases"][base] for base in waiting}
+    return {**old, "bases": {**old.get("bases", {}), **taken}}
+
+
+def _plain(waiver: Waiver) -> dict[str, Any]:
+    return asdict(waiver)
