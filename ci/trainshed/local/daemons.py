@@ -186,9 +186,9 @@ class Daemon:
         """End the recorded process and every unrecorded one that carries our mark; runs with the lock held."""
         if found is not None:
             end_all({found.pid: found.start})
+        self.cleanup()
         end_all(_marked(str(self.folder)))
         (self.folder / "daemon.json").unlink(missing_ok=True)
-        self.cleanup()
 
 
 def _marked(folder: str) -> dict[int, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import ipaddress
+import json
 import os
 import shutil
 import socket
@@ -44,16 +45,23 @@ def answers(file: Path, *, timeout: float = _PROBE_SECONDS) -> bool:
     Raises:
         PermissionError: there is one, but this user may not use it.
     """
+    return _asked(file, "GET", "/_ping", timeout=timeout) is not None
+
+
+def _asked(file: Path, method: str, path: str, *, timeout: float = _PROBE_SECONDS) -> bytes | None:
+    """Return the engine's answer, None when there is none or it is an error."""
     connection = _UnixConnection(file, timeout)
     try:
-        connection.request("GET", "/_ping")
-        return connection.getresponse().status == http.client.OK
+        connection.request(method, path)
+        response = connection.getresponse()
+        content = response.read()
     except PermissionError:
         raise
     except (OSError, http.client.HTTPException):
-        return False
+        return None
     finally:
         connection.close()
+    return content if response.status < http.client.BAD_REQUEST else None
 
 
 def reachable(default: Path = DEFAULT_SOCKET) -> str | None:
@@ -118,7 +126,15 @@ class PrivateEngine:
 
     def end(self) -> bool:
         """End the engine with all of its containers; leave no process, mount or bridge. Tell whether it ran."""
+        if self.daemon.running() is not None:
+            self._kill_containers()
         return self.daemon.end()
+
+    def _kill_containers(self) -> None:
+        """Kill what runs, or the engine would wait ten seconds for each container that ignores SIGTERM."""
+        file = self.run_folder / "docker.sock"
+        for container in json.loads(_asked(file, "GET", "/containers/json") or b"[]"):
+            _asked(file, "POST", f"/containers/{container['Id']}/kill")
 
     def _command(self) -> list[str]:
         dockerd = debian.find("dockerd") or "dockerd"
@@ -162,8 +178,18 @@ class PrivateEngine:
         state.unmount(self.run_folder)
         state.unmount(self.folder)
         if Path("/sys/class/net", self.bridge).exists():
+            self._remove_rules()
             process.run([debian.find("ip") or "ip", "link", "delete", self.bridge], check=False, timeout=30)
         shutil.rmtree(self.run_folder, ignore_errors=True)
+
+    def _remove_rules(self) -> None:
+        """Remove the firewall rules that name our bridge: dockerd leaves them when it ends."""
+        iptables = debian.find("iptables") or "iptables"
+        for table in ("nat", "filter"):
+            for line in process.run([iptables, "--wait", "-t", table, "-S"], check=False, timeout=30).output.splitlines():
+                words = line.split()
+                if words[0] == "-A" and self.bridge in words:
+                    process.run([iptables, "--wait", "-t", table, "-D", *words[1:]], check=False, timeout=30)
 
 
 def _family(place: str) -> dict[int, str]:
