@@ -1,0 +1,88 @@
+"""Serve the trained model over HTTP: ``/predict``, ``/healthz`` and ``/version``.
+
+The settings come from the environment: ``MODEL_PATH`` names the model's file, ``PORT`` (8080) and ``LOG_LEVEL`` (info) say the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import joblib
+import sklearn
+import uvicorn
+from fastapi import FastAPI, HTTPException
+from pydantic import BaseModel, Field
+
+DIAGNOSES = ("malignant", "benign")
+
+
+class Request(BaseModel):
+    """Tumours to diagnose: a list of the measurements of each, in the order of the training table."""
+
+    instances: list[list[float]] = Field(min_length=1, max_length=1000)
+
+
+class Prediction(BaseModel):
+    """One diagnosis, and the probability (0 to 1) that the tumour is benign."""
+
+    diagnosis: str
+    benign: float
+
+
+class Answer(BaseModel):
+    """One prediction per instance, in the order of the request."""
+
+    predictions: list[Prediction]
+
+
+def create(model_path: Path) -> FastAPI:
+    """Load a model that scikit-learn fitted and joblib saved; return the application that serves it.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    digest = f"sha256:{hashlib.sha256(model_path.read_bytes()).hexdigest()}"
+    model: Any = joblib.load(model_path)
+    app = FastAPI(title="predictor", summary="Diagnoses tumours from their measurements.")
+
+    @app.post("/predict")
+    def predict(request: Request) -> Answer:
+        wanted = model.n_features_in_
+        for number, instance in enumerate(request.instances):
+            if len(instance) != wanted:
+                raise HTTPException(422, f"instances[{number}]: expected {wanted} measurements, not {len(instance)}")
+            # Not by pydantic: its refusal repeats the number, and JSON knows no infinity.
+            if not all(map(math.isfinite, instance)):
+                raise HTTPException(422, f"instances[{number}]: expected finite numbers")
+        benign = model.predict_proba(request.instances)[:, 1]
+        return Answer(predictions=[Prediction(diagnosis=DIAGNOSES[int(p >= 0.5)], benign=round(float(p), 4)) for p in benign])
+
+    @app.get("/healthz")
+    def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/version")
+    def version() -> dict[str, str]:
+        return {"service": "predictor", "model": digest, "scikit-learn": sklearn.__version__}
+
+    return app
+
+
+def main() -> None:
+    try:
+        app = create(Path(os.environ["MODEL_PATH"]))
+    except KeyError:
+        sys.exit("MODEL_PATH is not set: name the file of the trained model")
+    except OSError as error:
+        sys.exit(f"the model cannot be read: {error}")
+    # Every address of the container: what reaches it is decided by the service's network.
+    uvicorn.run(app, host="0.0.0.0", port=int(os.environ.get("PORT", "8080")), log_level=os.environ.get("LOG_LEVEL", "info"))  # noqa: S104
+
+
+if __name__ == "__main__":
+    main()
