@@ -1,0 +1,46 @@
+"""A summary in Markdown, for a pull request or a build's page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from trainshed.reports import rows
+from trainshed.results import Report
+
+_MAX_MESSAGE = 2_000
+
+
+def summary(reports: Sequence[Report]) -> str:
+    """Return the outcome of each stage as a table, then what failed and why, then the count of findings."""
+    parts = []
+    for report in reports:
+        parts.append(f"## {report.stage}: {report.status}\n")
+        if report.results:
+            parts.append(_table(rows.COLUMNS, [rows.row(result) for result in report.results]))
+    for result in rows.failures(reports):
+        parts.append(f"### {_text(f'{result.stage} {result.name}')} failed\n")
+        parts.append(_block(result.message[:_MAX_MESSAGE] or "no message"))
+        cases = [f"- {_text(f'{case.suite} {case.name}'.strip())}" for case in result.cases if case.failure]
+        parts += ["\n".join(cases) + "\n"] if cases else []
+        parts += [f"Log: {_text(result.log)}\n"] if result.log else []
+    found = rows.findings(result for report in reports for result in report.results)
+    if found:
+        parts.append(f"Findings: {rows.tally(finding for _, finding in found)}.\n")
+    return "\n".join(parts)
+
+
+def _table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    head = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+    return "\n".join([*head, *(f"| {' | '.join(map(_text, line))} |" for line in lines)]) + "\n"
+
+
+def _text(text: str) -> str:
+    """Return text that Markdown shows as it is, on one line: no table cell, link, emphasis or HTML may come of it."""
+    return re.sub(r"([\\`*_\[\]<>|#~!&])", r"\\\1", " ".join(text.split()))
+
+
+def _block(text: str) -> str:
+    """Return text as a code block whose fence is longer than any that the text holds."""
+    fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", text))])
+    return f"{fence}text\n{text.rstrip()}\n{fence}\n"
