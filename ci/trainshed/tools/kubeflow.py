@@ -6,7 +6,7 @@ The generated client of the SDK follows the redirect of an expired login to an H
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -101,13 +101,8 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Return every number that the tasks give: ``task.output`` and ``task.output.key``, and the short name where it is unique."""
-        found = {name: number for task in self.tasks for name, number in _numbers(task)}
-        short: dict[str, list[float]] = {}
-        for name, number in found.items():
-            for tail in _tails(name):
-                short.setdefault(tail, []).append(number)
-        return {**{name: numbers[0] for name, numbers in short.items() if len(numbers) == 1}, **found}
+        """Return every number that the tasks give, by ``task.output`` or, from an artifact's metadata, ``task.output.key``."""
+        return {name: number for task in self.tasks for name, number in _numbers(task)}
 
 
 class KubeflowClient:
@@ -386,11 +381,6 @@ def _numbers(task: Task) -> Iterator[tuple[str, float]]:
     for name, value in outputs:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             yield f"{task.name}.{name}", float(value)
-
-
-def _tails(name: str) -> Sequence[str]:
-    parts = name.split(".")
-    return [".".join(parts[start:]) for start in range(1, len(parts))]
 
 
 def unknown_output(wanted: str, known: Mapping[str, Any]) -> UsageError:
