@@ -6,16 +6,17 @@ import platform
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainshed import files
-from trainshed.errors import RemoteError, ToolMissing, TrainshedError
-from trainshed.local import debian, state
+from trainshed.errors import RemoteError, ToolMissing
+from trainshed.local import debian
+from trainshed.local.state import locked, unmount
 from trainshed.tools import process
 
 if TYPE_CHECKING:
+    from trainshed.console import Console
     from trainshed.tools.docker import Engine
 
 _SUITES = {"bullseye": "3.9", "bookworm": "3.11", "trixie": "3.13"}
@@ -24,14 +25,6 @@ _DEBIAN_VERSIONS = {"11": "bullseye", "12": "bookworm", "13": "trixie"}
 _PYTHON_PACKAGES = "ca-certificates,python3,python3-pip,python3-venv"
 _BUILD_SECONDS = 1800.0
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-class Origin(StrEnum):
-    """Where a base image came from."""
-
-    PRESENT = "present"
-    PULLED = "pulled"
-    MADE = "made"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,32 +58,35 @@ def recipe(reference: str) -> Recipe | None:
     return Recipe(suite=suite, packages=_PYTHON_PACKAGES, command="python3", links=links)
 
 
-def ensure_base(engine: Engine, reference: str, *, state_folder: Path, notify: Callable[[str], None] = lambda _line: None) -> Origin:
-    """See to it that the engine has a base image under its name.
+def ensure_base(engine: Engine, reference: str, *, state: Path, console: Console) -> bool:
+    """See to it that the engine has a base image under its name: its own copy, else pulled, else made.
+
+    Args:
+        state: the project's state folder; two commands that want the same base make it once.
+
+    Returns:
+        False when it can neither be pulled nor made here at all.
 
     Raises:
         RemoteError: it cannot be pulled, and its making failed.
-        ToolMissing: it cannot be pulled, and cannot be made here.
+        ToolMissing: it cannot be pulled, and could be made, but not by this user on this machine.
     """
-    if engine.image(reference) is not None:
-        return Origin.PRESENT
-    with state.locked(state_folder / "bases" / "lock", timeout=_BUILD_SECONDS):
+    with locked(state / "bases" / "lock", timeout=_BUILD_SECONDS):
         if engine.image(reference) is not None:
-            return Origin.PRESENT
+            return True
         try:
             engine.pull(reference)
-        except TrainshedError as error:
+        except RemoteError as error:
             how = recipe(reference)
-            if how is None or not isinstance(error, (RemoteError, ToolMissing)):
-                raise
+            if how is None:
+                return False
             why = debian.obstacle()
             if why:
                 message = f"{error.message}\n{reference} could be made from Debian's packages, but {why}"
-                raise ToolMissing(message, next_step="Make the registry reachable, or load the image into the engine.") from error
-            notify(f"{reference} cannot be pulled; making it from Debian's packages (a minute or two)")
-            _make(engine, reference, how, folder=state_folder / "bases", notify=notify)
-            return Origin.MADE
-        return Origin.PULLED
+                raise ToolMissing(message, next_step="Make its registry reachable, or load the image into the engine.") from error
+            console.line(f"{reference} cannot be pulled: making it from Debian's packages, which takes a minute or two")
+            _make(engine, reference, how, folder=state / "bases", notify=console.line)
+    return True
 
 
 def _make(engine: Engine, reference: str, how: Recipe, *, folder: Path, notify: Callable[[str], None]) -> None:
@@ -107,7 +103,7 @@ def _make(engine: Engine, reference: str, how: Recipe, *, folder: Path, notify: 
             message = f"debootstrap could not make {reference}:\n{error.outcome.output.strip()[-2000:]}"
             raise RemoteError(message, next_step=f"Read {log}; see that Debian's packages can be reached.") from error
         finally:
-            state.unmount(scratch)
+            unmount(scratch)
         _finish(root, how)
         process.run(["tar", "--numeric-owner", "--one-file-system", "-C", str(root), "-cf", str(archive), "."], timeout=600)
         _import(engine, reference, how, archive)

@@ -49,6 +49,11 @@ class Embedded:
             self._engine_host = engine.reachable() or self.private_engine.ensure()
         return self._engine_host
 
+    def found_engine(self) -> str | None:
+        """Return the address of an engine that is there already, None when `engine_host` would have to start one."""
+        private = self.private_engine
+        return engine.reachable() or (private.host if private.daemon.running() is not None else None)
+
     def registry_address(self) -> str:
         """Return ``127.0.0.1:PORT`` of the registry; the port stays the same as long as nobody else takes it."""
         instead = "Install docker-registry, or name a registry in environments.<name>.registry."

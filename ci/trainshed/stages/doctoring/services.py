@@ -1,0 +1,44 @@
+"""Checks of the services that the environment names; embedded ones are told, not started."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainshed.stages.doctoring.finding import Finding
+from trainshed.stages.doctoring.machine import registry_program
+
+if TYPE_CHECKING:
+    from trainshed.stages.context import Context
+
+
+def registry(context: Context) -> Finding:
+    """Check that the registry answers, and lets us in."""
+    wanted = context.config.environment.registry
+    if wanted is None:
+        return registry_program(context)
+    host = wanted.url.partition("/")[0]
+    context.registry.ping(host)
+    return Finding(text=f"{host} answers")
+
+
+def kubeflow(context: Context) -> Finding:
+    """Check that Kubeflow answers."""
+    wanted = context.config.environment.kubeflow
+    if wanted.host is None:
+        return _embedded(context, "kubeflow")
+    context.kubeflow.healthz()
+    return Finding(text=f"{wanted.host} answers")
+
+
+def prediction_service(context: Context) -> Finding:
+    """Check that the cluster is there."""
+    wanted = context.config.environment.prediction_service
+    if wanted.cluster is None:
+        return _embedded(context, "prediction")
+    context.prediction.check_cluster()
+    return Finding(text=f"cluster {wanted.cluster} in {wanted.region} is active")
+
+
+def _embedded(context: Context, name: str) -> Finding:
+    found = next(one for one in context.embedded.status() if one.name == name)
+    return Finding(text=f"embedded, {found.address}" if found.state == "running" else "embedded, started when needed")
