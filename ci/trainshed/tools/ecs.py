@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -129,14 +129,11 @@ class Ecs:
         self.cluster, self.region, self.endpoint_url, self.embedded = cluster, region, endpoint_url, anonymous
 
     def check_cluster(self) -> None:
-        """Make sure that the cluster is there; the embedded one is made on demand.
+        """Make sure that the cluster is there.
 
         Raises:
             UsageError: it is not.
         """
-        if self.embedded:
-            self._call("create_cluster", clusterName=self.cluster)
-            return
         answer = self._call("describe_clusters", clusters=[self.cluster])
         active = [found for found in answer.get("clusters", []) if found.get("status") == "ACTIVE"]
         if not active:
@@ -239,7 +236,7 @@ class Ecs:
             self._clients[service] = session.client(service, endpoint_url=self.endpoint_url, config=config)  # type: ignore[call-overload]
         return self._clients[service]
 
-    def _call(self, operation: str, api: str = "ecs", **parameters: Any) -> dict[str, Any]:
+    def _call(self, operation: str, api: str = "ecs", **parameters: Any) -> dict[str, Any]:  # noqa: ANN401 - see the API
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
@@ -251,7 +248,7 @@ class Ecs:
             raise self._broken(error) from error
         return answer
 
-    def _pages(self, operation: str, key: str, **parameters: Any) -> Iterator[str]:
+    def _pages(self, operation: str, key: str, **parameters: Any) -> Iterator[str]:  # noqa: ANN401 - see the API
         following: dict[str, str] = {}
         while True:
             answer = self._call(operation, cluster=self.cluster, **parameters, **following)
@@ -321,7 +318,7 @@ def _task(document: Mapping[str, Any]) -> Task:
         health=document.get("healthStatus", ""),
         stop_code=document.get("stopCode", ""),
         stopped_reason=document.get("stoppedReason", ""),
-        containers=tuple(_container(found) for found in _sequence(document.get("containers"))),
+        containers=tuple(_container(found) for found in document.get("containers", [])),
     )
 
 
@@ -335,6 +332,3 @@ def _container(document: Mapping[str, Any]) -> ContainerState:
         reason=document.get("reason", ""),
     )
 
-
-def _sequence(value: Sequence[Mapping[str, Any]] | None) -> Sequence[Mapping[str, Any]]:
-    return value or ()
