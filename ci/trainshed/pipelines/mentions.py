@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+from trainshed import files
 from trainshed.images import references
 from trainshed.pipelines import documents as yaml_documents
 from trainshed.pipelines.documents import Document
+from trainshed.pipelines.templates import Template
 
 RESERVED_HOST = f"{references.RESERVED_HOST}/"
 _NAME = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
@@ -38,6 +43,51 @@ def components_of(text: str) -> set[str]:
     The text is any of a Python template, a component file and a compiled pipeline; nothing is run.
     """
     return set(_RESERVED.findall(text)) | set(_FILE.findall(text))
+
+
+def of_template(template: Template, _root: Path | None = None) -> set[str]:
+    """Return the components that a template names in its texts, and in those of the modules beside it that it imports.
+
+    A path must be written in full to be seen: ``"components/train/component.yaml"``, or with a variable for the folder before the
+    component's name. Comments and docstrings do not count.
+
+    Raises:
+        UsageError: the template is missing or not UTF-8.
+    """
+    if template.kind == "yaml":
+        return components_of(files.read_text(template.path, what="the pipeline template"))
+    found: set[str] = set()
+    seen, waiting = set(), [template.path]
+    while waiting:
+        path = waiting.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        text = files.read_text(path, what="the pipeline template")
+        try:
+            tree = ast.parse(text)
+        except (SyntaxError, ValueError):
+            found |= components_of(text)  # what is wrong, the compiler says better
+            continue
+        found |= {name for literal in _literals(tree) for name in components_of(literal)}
+        waiting += [file for name in _imported(tree) if (file := path.parent / f"{name}.py").is_file()]
+    return found
+
+
+def _literals(tree: ast.AST) -> Iterator[str]:
+    """Walk the string literals, those of expression statements (docstrings) left out."""
+    bare = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in bare:
+            yield node.value
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
 
 
 def images(documents: list[Document]) -> list[Image]:
