@@ -50,7 +50,7 @@ class Console:
     ) -> None:
         self._stream, self._color, self._root = stream, color, root or Path()
         self._lock = threading.RLock()
-        self._secrets: set[str] = set()
+        self._secrets: tuple[str, ...] = ()  # the longest first; replaced whole, so that readers need no lock
         self._jobs = _Jobs(self) if live else None
         for secret in secrets:
             self.add_secret(secret)
@@ -63,7 +63,8 @@ class Console:
     def add_secret(self, value: str) -> None:
         """Mask a value, and its URL-quoted form, in all that is printed from now on."""
         with self._lock:
-            self._secrets |= {value, urllib.parse.quote(value, safe="")} - {""}
+            secrets = {*self._secrets, value, urllib.parse.quote(value, safe="")} - {""}
+            self._secrets = tuple(sorted(secrets, key=len, reverse=True))
 
     def heading(self, text: str) -> None:
         """Print a title with an empty line before it."""
@@ -118,9 +119,7 @@ class Console:
 
     def mask(self, text: str) -> str:
         """Replace every secret, the longest first, by ``***``."""
-        with self._lock:
-            secrets = sorted(self._secrets, key=len, reverse=True)
-        for secret in secrets:
+        for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
 
@@ -178,7 +177,10 @@ class Console:
 
 
 class _Jobs:
-    """The table of running jobs at the foot of a terminal. Rich is imported with the first job."""
+    """The table of running jobs at the foot of a terminal. Rich is imported with the first job.
+
+    Rich draws the table in a thread of its own under a lock of its own, so `_table` takes none of ours.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
