@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from trainshed.findings.model import Finding
+from trainshed.findings.model import Finding, rank
 from trainshed.findings.waivers import Waiver
+
+SOON = dt.timedelta(days=14)
+NEVER = "never"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """The verdict over one component's findings; ``expired`` are failing ones whose waiver ran out; ``used`` are the waivers that applied."""
+    """The verdict over one component's findings.
+
+    ``failing`` are at or above the threshold; ``expired`` are those of them whose waiver ran out; ``tolerated`` are below the threshold;
+    ``used`` are the waivers that matched a finding, whatever its severity, expired or not.
+    """
 
     failing: tuple[Finding, ...]
     waived: tuple[Finding, ...]
@@ -26,11 +33,62 @@ class Judgement:
         return not self.failing
 
 
-def judge(findings: Iterable[Finding], *, fail_on: str, waivers: Sequence[Waiver], today: datetime.date, component: str) -> Judgement:
-    """Judge one component's findings; ``fail_on`` is a severity or ``never``."""
-    raise NotImplementedError
+def judge(findings: Iterable[Finding], *, fail_on: str, waivers: Sequence[Waiver], today: dt.date, component: str) -> Judgement:
+    """Judge one component's findings; ``fail_on`` is of `keys.SEVERITIES` or ``never``."""
+    failing, waived, tolerated, expired, used = list[Finding](), list[Finding](), list[Finding](), list[Finding](), set[Waiver]()
+    for finding in findings:
+        matching = [waiver for waiver in waivers if _matches(waiver, finding, component)]
+        used.update(matching)
+        if any(waiver.expires >= today for waiver in matching):
+            waived.append(finding)
+        elif fail_on == NEVER or rank(finding.severity) < rank(fail_on):
+            tolerated.append(finding)
+        else:
+            failing.append(finding)
+            expired += [finding] * bool(matching)
+    return Judgement(
+        failing=tuple(failing),
+        waived=tuple(waived),
+        tolerated=tuple(tolerated),
+        expired=tuple(expired),
+        used=frozenset(used),
+    )
 
 
-def warnings(waivers: Sequence[Waiver], *, used: Iterable[Waiver], today: datetime.date, complete: bool) -> list[str]:
-    """Say which waivers are expired, expire within 14 days, or (when all components were judged) are used by nobody."""
-    raise NotImplementedError
+def warnings(
+    waivers: Sequence[Waiver],
+    *,
+    used: Iterable[Waiver],
+    today: dt.date,
+    complete: bool,
+    components: Iterable[str] | None = None,
+) -> list[str]:
+    """Say which waivers need a look, a sentence each: expired, expiring within 14 days, unused, for a component that is not there.
+
+    Args:
+        waivers: all of them.
+        used: those that matched, of all judgements.
+        today: the day to measure from.
+        complete: whether every component was judged; only then a waiver can be called unused.
+        components: the names of all components, to find waivers for ones that are gone.
+    """
+    found, used, known = [], set(used), None if components is None else set(components)
+    for waiver in waivers:
+        if waiver.expires < today:
+            found.append(f"waiver {waiver}: expired on {waiver.expires}")
+        elif waiver.expires - today <= SOON:
+            found.append(f"waiver {waiver}: expires on {waiver.expires}, in {(waiver.expires - today).days} days")
+        gone = [name for name in waiver.components if known is not None and name not in known]
+        if gone:
+            found.append(f"waiver {waiver}: no such component: {', '.join(gone)}")
+        elif complete and waiver not in used:
+            found.append(f"waiver {waiver}: unused: no such finding any more")
+    return found
+
+
+def _matches(waiver: Waiver, finding: Finding, component: str) -> bool:
+    return (
+        waiver.id == finding.id
+        and (not waiver.components or component in waiver.components)
+        and (not waiver.package or waiver.package == finding.package)
+    )
