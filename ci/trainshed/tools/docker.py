@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from trainshed import owner, settings
 from trainshed.errors import Interrupted, RemoteError, ToolMissing, TrainshedError, WorkFailed
+from trainshed.images import references
 from trainshed.tools import credentials, docker_archive, process
-from trainshed.tools.registry import Target
 
 if TYPE_CHECKING:
     import docker
@@ -407,7 +407,7 @@ def _tag_alive(tag: str) -> bool | None:
 
 
 def _auth(reference: str) -> dict[str, str] | None:
-    login = credentials.lookup(Target.of(reference).host)
+    login = credentials.lookup(references.parse(reference).host)
     if login is None:
         return None
     if login.identity_token:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
 
-from trainshed.errors import RemoteError, UsageError
+from trainshed.errors import RemoteError
+from trainshed.images import references
 from trainshed.tools import credentials
 from trainshed.tools.credentials import HUB, Login
 from trainshed.tools.http import Http, Response, is_loopback, place
@@ -27,39 +28,22 @@ _MANIFESTS = (
 )
 _MISSING = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND"})  # the last is Harbor's
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_REFERENCE = re.compile(
-    r"(?P<name>[A-Za-z0-9.-]+(?::\d+)?(?:/[a-z0-9._-]+)*|\[[0-9a-f:]+\](?::\d+)?(?:/[a-z0-9._-]+)+)"
-    r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
-)
-_OK, _NOT_AUTHENTICATED, _FORBIDDEN, _NOT_FOUND, _TOO_MANY = 200, 401, 403, 404, 429
+_NOT_AUTHENTICATED, _FORBIDDEN, _NOT_FOUND, _TOO_MANY = 401, 403, 404, 429
 _TOKEN_SECONDS, _TOKEN_MARGIN = 60.0, 10.0
 
 
 @dataclass(frozen=True)
-class Target:
-    """A reference taken apart. ``host`` has the port; ``selector`` is the digest, else the tag, else ``latest``."""
+class _Target:
+    """A reference taken apart; ``selector`` is the digest, else the tag."""
 
     host: str
     repository: str
     selector: str
 
     @staticmethod
-    def of(reference: str) -> Target:
-        """Take a reference apart, with Docker's defaults (``docker.io``, ``library/``, ``latest``).
-
-        Raises:
-            UsageError: it is not a reference.
-        """
-        match = _REFERENCE.fullmatch(reference)
-        first, slash, rest = reference.partition("/")
-        explicit = bool(slash) and (first == "localhost" or any(mark in first for mark in ".:["))
-        if match is None or (explicit and not rest):
-            raise UsageError(f"'{reference}' is not an image reference", next_step="Write host/path:tag or host/path@sha256:….")
-        name = match["name"]
-        host, repository = name.split("/", 1) if explicit else (HUB, name)
-        if host == HUB and "/" not in repository:
-            repository = f"library/{repository}"
-        return Target(host, repository, match["digest"] or match["tag"] or "latest")
+    def of(reference: str) -> _Target:
+        found = references.parse(reference)
+        return _Target(found.host, found.path, found.digest or found.tag)
 
 
 @dataclass
@@ -109,7 +93,7 @@ class RegistryClient:
             UsageError: the reference is malformed.
             RemoteError: the registry could not be asked, refused, or gave no sense.
         """
-        target = Target.of(reference)
+        target = _Target.of(reference)
         response = self._manifest(target, "HEAD")
         if response.status == _NOT_FOUND:
             # An answer to HEAD has no body: only the registry's own words tell its "missing" from any proxy's 404.
@@ -119,10 +103,6 @@ class RegistryClient:
                 return None
         _check(response)
         named = response.headers.get("docker-content-digest", "")
-        if not named and not response.body:
-            response = self._manifest(target, "GET")
-            _check(response)
-            return _verified(response, target)
         if not _DIGEST.fullmatch(named):
             raise RemoteError(f"{response.place}: gave no digest of the image", next_step="Check that the address is a registry's.")
         return named
@@ -133,19 +113,41 @@ class RegistryClient:
         Raises:
             RemoteError: as `digest`; also when there is no such image.
         """
-        target = Target.of(reference)
+        target = _Target.of(reference)
         response = self._manifest(target, "GET")
         if response.status == _NOT_FOUND:
             _confirm_missing(response)
             raise RemoteError(f"{reference}: no such image", next_step="Build and push it first.")
         _check(response)
-        _verified(response, target)
-        return response.body, response.headers.get("content-type", _MANIFESTS[-1]).partition(";")[0]
+        asked = target.selector if _DIGEST.fullmatch(target.selector) else response.headers.get("docker-content-digest", "")
+        return _verified(response, asked), response.headers.get("content-type", _MANIFESTS[-1]).partition(";")[0]
+
+    def config(self, reference: str, *, platform: str = "linux/amd64") -> bytes:
+        """Return the configuration (history, environment, user…) of an image as its registry holds it; of one platform of an index.
+
+        Raises:
+            RemoteError: as `manifest`; also when what is there is no image.
+        """
+        target = _Target.of(reference)
+        document = _document(self.manifest(reference)[0], reference)
+        if "manifests" in document:
+            matching = [entry["digest"] for entry in document["manifests"] if _platform(entry.get("platform") or {}) == platform]
+            if not matching:
+                raise RemoteError(f"{reference}: holds no image for {platform}", next_step="Check build.platforms.")
+            chosen = f"{target.host}/{target.repository}@{matching[0]}"
+            document = _document(self.manifest(chosen)[0], chosen)
+        digest = (document.get("config") or {}).get("digest", "")
+        if not _DIGEST.fullmatch(digest):
+            raise RemoteError(f"{reference}: is not an image", next_step="Check the reference.")
+        url = f"{self._base(target.host)}/v2/{target.repository}/blobs/{digest}"
+        response = self._request("GET", url, target, action="pull", redirects=True)
+        _check(response)
+        return _verified(response, digest)
 
     def tag(self, reference: str, new_tag: str) -> str:
         """Give an image one more tag in its repository; return its digest."""
         content, kind = self.manifest(reference)
-        target = Target.of(reference)
+        target = _Target.of(reference)
         url = f"{self._base(target.host)}/v2/{target.repository}/manifests/{new_tag}"
         response = self._request("PUT", url, target, action="pull,push", headers={"Content-Type": kind}, body=content)
         _check(response)
@@ -157,7 +159,7 @@ class RegistryClient:
         Raises:
             RemoteError: it does not.
         """
-        target = Target(address.partition("/")[0], "", "")
+        target = _Target(address.partition("/")[0], "", "")
         response = self._request("GET", f"{self._base(target.host)}/v2/", target, action="")
         _check(response)
 
@@ -166,24 +168,32 @@ class RegistryClient:
         plain = host in self._insecure or is_loopback(name)
         return f"{'http' if plain else 'https'}://{_HUB_HOST if host == HUB else host}"
 
-    def _manifest(self, target: Target, method: str) -> Response:
+    def _manifest(self, target: _Target, method: str) -> Response:
         url = f"{self._base(target.host)}/v2/{target.repository}/manifests/{target.selector}"
         return self._request(method, url, target, action="pull", headers={"Accept": ", ".join(_MANIFESTS)})
 
     def _request(  # noqa: PLR0913 - what a request is made of
-        self, method: str, url: str, target: Target, *, action: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
+        self,
+        method: str,
+        url: str,
+        target: _Target,
+        *,
+        action: str,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        redirects: bool = False,
     ) -> Response:
         key = (target.host, target.repository, action)
         known = self._passes.get(key)
         sent = {**(headers or {}), **({"Authorization": known} if known else {})}
-        response = self._http.request(method, url, headers=sent, body=body)
+        response = self._http.request(method, url, headers=sent, body=body, redirects=redirects)
         if response.status != _NOT_AUTHENTICATED:
             return response
         granted, seconds = self._log_in(response, target, action)
         self._passes.put(key, granted, seconds)
-        return self._http.request(method, url, headers={**(headers or {}), "Authorization": granted}, body=body)
+        return self._http.request(method, url, headers={**(headers or {}), "Authorization": granted}, body=body, redirects=redirects)
 
-    def _log_in(self, refused: Response, target: Target, action: str) -> tuple[str, float]:
+    def _log_in(self, refused: Response, target: _Target, action: str) -> tuple[str, float]:
         """Answer a challenge: return the Authorization header and the seconds for which it holds."""
         scheme, given = _challenge(refused.headers.get("www-authenticate", ""))
         login = self._login(target.host)
@@ -264,11 +274,22 @@ def _check(response: Response) -> None:
     raise RemoteError(f"{response.place}: answered {response.status}" + (f" ({said[:200]})" if said else ""), next_step="Run again.")
 
 
-def _verified(response: Response, target: Target) -> str:
-    """Return the digest of a manifest's content; it must be the one that was asked for, and the one that the registry names."""
-    actual = f"sha256:{hashlib.sha256(response.body).hexdigest()}"
-    named = response.headers.get("docker-content-digest", actual)
-    asked = target.selector if _DIGEST.fullmatch(target.selector) else actual
-    if actual != named or actual != asked:
-        raise RemoteError(f"{response.place}: the manifest that came is not the one named", next_step="Run again.")
-    return actual
+def _verified(response: Response, digest: str) -> bytes:
+    """Return the content; it must be the one that was asked for."""
+    if f"sha256:{hashlib.sha256(response.body).hexdigest()}" != digest:
+        raise RemoteError(f"{response.place}: the content that came is not the one named", next_step="Run again.")
+    return response.body
+
+
+def _platform(entry: Mapping[str, Any]) -> str:
+    return "/".join(str(entry[part]) for part in ("os", "architecture", "variant") if entry.get(part))
+
+
+def _document(manifest: bytes, reference: str) -> dict[str, Any]:
+    try:
+        document = json.loads(manifest)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise RemoteError(f"{reference}: its manifest is not a JSON object", next_step="Check the registry.")
+    return document
