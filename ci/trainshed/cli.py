@@ -25,10 +25,8 @@ _OWN = ("command", "action", "config", "env", "json", "names")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (see `trainshed.errors` and docs/reference/exit-codes.md)."""
-    from trainshed.console import Console
-
     words = list(sys.argv[1:] if argv is None else argv)
-    console = Console.of_process(plain=settings.in_ci(), color=not settings.no_color())
+    console = _console(Path.cwd())
     as_json = "--json" in words
     stage = next((word for word in words if any(word == command.name.split()[0] for command in COMMANDS)), "trainshed")
     try:
@@ -52,6 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return report.exit_code
 
 
+def _console(root: Path) -> Console:
+    from trainshed.console import Console
+
+    terminal = sys.stderr.isatty() and not settings.in_ci()
+    return Console(live=terminal, color=terminal and not settings.no_color(), root=root)
+
+
 def _run(command: Command, given: argparse.Namespace, console: Console) -> Report:
     from trainshed import session
 
@@ -62,7 +67,7 @@ def _run(command: Command, given: argparse.Namespace, console: Console) -> Repor
     if not command.project:
         return function(console, Path.cwd(), **options)  # type: ignore[no-any-return]
     config = _config(given.config, given.env)
-    with session.opened(config, console) as context:
+    with session.opened(config, _console(config.project.root)) as context:
         return session.reported(command, context, lambda: _call(function, context, options))
 
 

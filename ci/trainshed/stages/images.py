@@ -31,7 +31,7 @@ def scan(context: Context, names: Sequence[str] = (), *, fail_fast: bool = False
     return _checked(context, "scan", names, ("scan",), fail_fast=fail_fast)
 
 
-def test(context: Context, names: Sequence[str] = (), *, fail_fast: bool = False) -> Report:
+def test(context: Context, names: Sequence[str] = (), *, fail_fast: bool = False) -> Report:  # noqa: PT028 - the stage is named so
     """Test images that are built already."""
     return _checked(context, "test", names, ("test",), fail_fast=fail_fast)
 
@@ -92,10 +92,9 @@ def _scheduled(  # noqa: PLR0913 - all by keyword but the first
 
 
 def budgets(context: Context) -> dict[str, int]:
-    """Return how many of each may run side by side: builds by ``build.parallel``, the others by the machine."""
-    cores = os.cpu_count() or 1
-    builds = context.config.build.parallel or cores
-    return {"build": builds, "scan": max(2, cores), "test": builds, "compile": max(1, cores // 2)}
+    """Return how many of each may run side by side: ``build.parallel`` of all, else as many as the machine bears."""
+    told, cores = context.config.build.parallel, os.cpu_count() or 1
+    return {"build": told or cores, "scan": told or max(2, cores), "test": told or cores, "compile": 1}
 
 
 def _weight(plan: Plan, seconds: Mapping[tuple[str, str], float], name: str, check: str) -> float:

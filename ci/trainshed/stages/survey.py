@@ -60,7 +60,11 @@ class Survey:
     def inputs(self, name: str, own: Mapping[str, str]) -> Inputs:
         """Return the inputs of a component whose own bases have the given image digests."""
         source = self.source(name)
-        return source.on(self.bases(name, own)) if self.own_bases(name) else source
+        if not self.own_bases(name):
+            return source
+        bases = self.bases(name, own)
+        manifest = {**source.manifest, "bases": {key: bases[key] for key in source.manifest["bases"]}}
+        return Inputs(digest=inputs_of.digest_of(manifest), manifest=manifest)
 
     def source(self, name: str) -> Inputs:
         """Return the inputs with own bases replaced by *their* sources: known before anything is built."""

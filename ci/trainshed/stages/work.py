@@ -27,7 +27,6 @@ from trainshed.stages.lookup import Found
 from trainshed.stages.survey import LOOKUPS, Survey
 
 if TYPE_CHECKING:
-    from trainshed.images.components import Component
     from trainshed.tools.trivy import Trivy
 
 BUILD_VERSION = "build/1"
@@ -116,7 +115,7 @@ class Work:
             component = self.survey.components[name]
             test_only = set(self.survey.graph.foreign(name)) - set(self.survey.graph.image_bases(name))
             bases = {reference: self.survey.pins[reference].digest for reference in test_only}
-            over = check_inputs(component, hashes=self.survey.hashes, extra={"bases": bases})
+            over = check_inputs(component, hashes=self.survey.hashes, args=self.survey.arguments(name), extra={"bases": bases})
         text = json.dumps([_RULES[check], over], sort_keys=True, default=str)
         return f"{check}/{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
