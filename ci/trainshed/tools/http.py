@@ -76,10 +76,11 @@ class Http:
         timeout: seconds for one try, from the connection to the last byte.
         retries: repeats after the first try, of connections that failed, lost answers and 429/502/503/504.
         verify: check certificates (``False`` only for registries that the configuration calls insecure).
+        interruptible: give up at once when SIGTERM arrives; ``False`` for what has to be said even then, and just then.
     """
 
-    def __init__(self, *, timeout: float = 30.0, retries: int = 3, verify: bool = True) -> None:
-        self._timeout, self._retries, self._verify = timeout, retries, verify
+    def __init__(self, *, timeout: float = 30.0, retries: int = 3, verify: bool = True, interruptible: bool = True) -> None:
+        self._timeout, self._retries, self._verify, self._interruptible = timeout, retries, verify, interruptible
         self._pools: dict[tuple[str, str | None], urllib3.PoolManager] = {}
         self._lock = threading.Lock()
 
@@ -143,7 +144,7 @@ class Http:
     def _once(  # noqa: PLR0913 - see request
         self, method: str, url: str, headers: Mapping[str, str], content: bytes | None, *, redirects: bool, limit: float
     ) -> Response:
-        if process.stopping.is_set():
+        if self._interruptible and process.stopping.is_set():
             raise Interrupted("interrupted")
         pool = self._pool(urlsplit(url))
         retries = urllib3.Retry(total=5, connect=0, read=0, status=0, other=0, redirect=5) if redirects else False
@@ -166,10 +167,10 @@ class Http:
                 answer.close()
                 raise
             answer.release_conn()
-            lowered = {name.lower(): value for name, value in answer.headers.items()}
+            lowered = {name.lower(): value for name, value in answer.headers.itermerged()}
             return Response(status=answer.status, headers=lowered, body=received, place=place(url))
 
-        return process.interruptible(exchange)
+        return process.interruptible(exchange) if self._interruptible else exchange()
 
     def _pool(self, url: SplitResult) -> urllib3.PoolManager:
         proxy = _proxy(url)
