@@ -23,6 +23,8 @@ VERSION_NAME_LIMIT = 127
 FINISHED = frozenset({"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"})
 _API = "/apis/v2beta1"
 _PAGE = 100
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_LOGIN_WANTED = _REDIRECTS | {401}
 _LOGIN = "Log in anew: renew the credentials that environments.<name>.kubeflow.auth names."
 
 
@@ -120,6 +122,8 @@ class KubeflowClient:
     def __init__(self, host: str, *, namespace: str = "", auth: Auth | None = None, timeout: float = 30.0) -> None:
         self.host, self.namespace = host.rstrip("/"), namespace
         self._http = Http(timeout=timeout)
+        # A run must not be started without its id being known, nor left running, because SIGTERM arrives in between.
+        self._surely = Http(timeout=timeout, retries=0, interruptible=False)
         self._login: Login = login_for(auth or Auth(), self.host, self._http)
 
     def __enter__(self) -> Self:
@@ -131,6 +135,7 @@ class KubeflowClient:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+        self._surely.close()
 
     def healthz(self) -> dict[str, Any]:
         """Return the health document, such as ``{"multi_user": false}``."""
@@ -209,7 +214,7 @@ class KubeflowClient:
             "runtime_config": {"parameters": dict(parameters), **({"pipeline_root": pipeline_root} if pipeline_root else {})},
             **({"service_account": service_account} if service_account else {}),
         }
-        return _run(self._post("/runs", body, what=f"run '{name}'"))
+        return _run(self._request("POST", "/runs", body=body, what=f"run '{name}'", idempotent=False, surely=True))
 
     def run(self, run_id: str) -> Run:
         """Return a run as it stands."""
@@ -226,7 +231,7 @@ class KubeflowClient:
 
     def terminate(self, run_id: str) -> None:
         """Ask for the end of a run; one that is finished already is left as it is."""
-        self._request("POST", f"/runs/{quote(run_id, safe='')}:terminate", what=f"run {run_id}")
+        self._request("POST", f"/runs/{quote(run_id, safe='')}:terminate", what=f"run {run_id}", surely=True)
 
     def task_log(self, run_id: str, task: str) -> str | None:
         """Return what a task printed; None where the server does not tell (only the embedded Kubeflow does)."""
@@ -259,20 +264,25 @@ class KubeflowClient:
         fields: Mapping[str, Any] | None = None,
         what: str = "",
         idempotent: bool = True,
+        surely: bool = False,
     ) -> dict[str, Any]:
         asked = {name: value for name, value in (query or {}).items() if value}
         url = f"{self.host}{_API}{path}" + (f"?{urlencode(asked)}" if asked else "")
-        headers = {"Accept": "application/json", **self._login.headers()}
-        answer = self._http.request(method, url, headers=headers, json=body, fields=fields, idempotent=idempotent)
-        if answer.status in {301, 302, 303, 307, 308, 401} and self._login.renew():
+        http = self._surely if surely else self._http
+
+        def ask() -> Response:
             headers = {"Accept": "application/json", **self._login.headers()}
-            answer = self._http.request(method, url, headers=headers, json=body, fields=fields, idempotent=idempotent)
+            return http.request(method, url, headers=headers, json=body, fields=fields, idempotent=idempotent)
+
+        answer = ask()
+        if answer.status in _LOGIN_WANTED and self._login.renew():
+            answer = ask()
         return _document(answer, self.host, what or path.partition("?")[0])
 
 
 def _document(answer: Response, host: str, what: str) -> dict[str, Any]:
     """Return the JSON document of a good answer, or raise what the status means."""
-    if answer.status in {301, 302, 303, 307, 308}:
+    if answer.status in _REDIRECTS:
         raise RemoteError(f"{host}: session expired (redirected to a login page)", next_step=_LOGIN)
     if answer.status in {401, 403}:
         raise RemoteError(f"{host}: {what}: not permitted (HTTP {answer.status}): {_said(answer)}", next_step=_LOGIN)

@@ -100,7 +100,9 @@ class Runs:
         files.write_json(folder / "request.json", request)
         write_status(folder, {"state": "PENDING", "error": "", "tasks": task_states(specification)})
         (folder / "home").mkdir(exist_ok=True)
-        environment = {**settings.child_environment(), "HOME": str(folder / "home"), "PYTHONUNBUFFERED": "1"}
+        # The mark of the daemon stays with the server: a run is not to be taken for a second server.
+        inherited = {name: value for name, value in settings.child_environment().items() if not name.startswith("_TRAINSHED_")}
+        environment = {**inherited, "HOME": str(folder / "home"), "PYTHONUNBUFFERED": "1"}
         if self._engine:
             environment["DOCKER_HOST"] = self._engine
         with (folder / "runner.log").open("ab") as log:

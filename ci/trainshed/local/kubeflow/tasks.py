@@ -30,6 +30,7 @@ Untyped = Any
 
 _BETWEEN = "\0between command and arguments\0"
 _OUT_OF_MEMORY = 137
+_METRICS_LIMIT = 1024 * 1024
 
 
 class TaskFailed(Exception):
@@ -119,7 +120,7 @@ class Tasks:
         executors: dict[str, Any],
         io_store: Untyped,
         pipeline_root: str,
-        runner: Untyped,
+        runner: Untyped,  # noqa: ARG002 - a runner of kfp.local, which is not used
         unique_pipeline_id: str,
         fail_stack: list[str],  # noqa: ARG002 - filled by the walk
     ) -> tuple[dict[str, Any], Status]:
@@ -255,7 +256,17 @@ def _told(outputs: dict[str, Any]) -> dict[str, Any]:
 
 def _artifact(one: Untyped) -> dict[str, Any]:
     uri = f"file://{one.uri}" if one.uri.startswith("/") else one.uri
-    return {"uri": uri, "type": one.schema_title, "metadata": dict(one.metadata)}
+    metadata = dict(one.metadata) or (_measured(Path(one.uri)) if one.schema_title == "system.Metrics" else {})
+    return {"uri": uri, "type": one.schema_title, "metadata": metadata}
+
+
+def _measured(file: Path) -> dict[str, Any]:
+    """Return the numbers of metrics that a program wrote as a JSON object instead of as metadata."""
+    try:
+        found = json.loads(file.read_bytes()) if file.stat().st_size <= _METRICS_LIMIT else None
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return {name: value for name, value in found.items() if isinstance(value, (int, float))} if isinstance(found, dict) else {}
 
 
 def _note(log: Path, text: str) -> None:
