@@ -116,9 +116,8 @@ def _make_cold(root: Path, mark: str) -> None:
 
 
 def _generate(root: Path, count: int, address: str) -> None:
-    (root / "trainshed.toml").write_text(
-        f'[project]\nname = "bench"\n[scan]\nscanners = ["secret"]\n[environments.bench]\nregistry = {{ url = "{address}", insecure = true }}\n'
-    )
+    registry = f'registry = {{ url = "{address}", insecure = true }}'
+    (root / "trainshed.toml").write_text(f'[project]\nname = "bench"\n[scan]\nscanners = ["secret"]\n[environments.bench]\n{registry}\n')
     (root / "waivers.toml").write_text("")
     (root / "pipeline_templates").mkdir()
     for number in range(count):
@@ -132,7 +131,7 @@ def _generate(root: Path, count: int, address: str) -> None:
 def _settle(root: Path) -> None:
     """Put an image of every component's inputs into the registry, and its verdicts into the ledger."""
     settings = config.load(root / "trainshed.toml", environment="bench")
-    context = Context(config=settings, console=Console(stream=Path("/dev/null").open("w", encoding="utf-8")), tier=Tier.LAPTOP)
+    context = Context(config=settings, console=Console(), tier=Tier.LAPTOP)
     try:
         work = Work(context, survey(context))
         with urllib3.PoolManager() as pool:
@@ -159,7 +158,7 @@ def _put(pool: urllib3.PoolManager, prefix: str, name: str, input_digest: str) -
     manifest = json.dumps({"schemaVersion": 2, "mediaType": kind, "config": config_of, "layers": []}).encode()
     tag = f"in-{input_digest.removeprefix('sha256:')}-laptop"
     answer = pool.request("PUT", f"http://{host}/v2/{path}/manifests/{tag}", body=manifest, headers={"Content-Type": kind})
-    if answer.status != 201:  # noqa: PLR2004 - created
+    if answer.status != 201:
         raise SystemExit(f"the registry refused {name}: {answer.status} {answer.data!r}")
     return answer.headers["Docker-Content-Digest"]
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 BUILD_VERSION = "build/1"
 _RULES = {"scan": 1, "test": 1}
-_STALE = {
-    "scan": "the policy, the waivers, the scanner or its database changed",
+_CHANGED = {
+    "scan": "the policy, the waivers or the scanner changed",
     "test": "the tests or their settings changed",
 }
 
@@ -89,16 +89,22 @@ class Work:
         component, digest = self.survey.components[name], self.found[name].digest
         if check == "test" and not (component.has_tests or component.structure_test):
             return Standing(green=True, reason="has no tests")
-        max_age = self.context.config.scan.max_db_age if check == "scan" else None
         version = self.version(name, check)
-        verdict = self.context.ledger.verdict(digest, check, version, max_age=max_age)
-        if verdict is not None:
-            self.verdicts[name][check] = verdict
-            return Standing(green=True, reason="green for this digest") if verdict.green else Standing(reason=f"the {check} failed before")
-        others = [known for (_, other, known) in self.context.ledger.verdicts([digest]) if other == check]
-        if version in others:
-            return Standing(reason="the verdict is older than scan.max-db-age")
-        return Standing(reason=_STALE[check]) if others else Standing()
+        verdict = self.context.ledger.verdict(digest, check, version)
+        if verdict is None:
+            others = [known for (_, other, known) in self.context.ledger.verdicts([digest]) if other == check]
+            return Standing(reason=_CHANGED[check]) if others else Standing()
+        self.verdicts[name][check] = verdict
+        if not verdict.green:
+            return Standing(reason=f"the {check} failed before")
+        if check == "scan" and self._database_age(verdict) > self.context.config.scan.max_db_age:
+            return Standing(reason="the database of the scan is older than scan.max-db-age")
+        return Standing(green=True, reason="green for this digest")
+
+    def _database_age(self, verdict: Verdict) -> float:
+        """Return the seconds since the database of a scan was made; since the scan, where there was none."""
+        made = verdict.details.get("database")
+        return verdict.age if made is None else datetime.now(UTC).timestamp() - datetime.fromisoformat(made).timestamp()
 
     def version(self, name: str, check: str) -> str:
         """Return the version of a check: all that its outcome depends on besides the image."""
@@ -130,13 +136,14 @@ class Work:
         from trainshed.tools.trivy import Trivy
 
         scan, registry = self.context.config.scan, self.context.config.environment.registry
+        host = self.context.repository_prefix.partition("/")[0]
         return self.context.closing.enter_context(
             Trivy(
                 self.context.config.project.state / "trivy",
-                database=scan.trivy_db,
+                config=self.context.registry.config,
+                repository=scan.trivy_db,
                 max_db_age=scan.max_db_age,
-                insecure=registry is None or registry.insecure,
-                engine_host=None,
+                insecure=[host] if registry is None or registry.insecure else [],
             )
         )
 
