@@ -161,7 +161,7 @@ def _common(target: argparse.ArgumentParser, default: Any) -> None:  # noqa: ANN
 
 def _add(target: argparse.ArgumentParser, option: Option) -> None:
     common: dict[str, Any] = {"dest": option.argument, "help": option.help}
-    named = {"metavar": option.metavar or None}
+    named: dict[str, Any] = {"metavar": option.metavar or None}
     if option.kind == "flag":
         target.add_argument(*option.flags, action="store_true", **common)
     elif option.kind == "switch":
@@ -171,7 +171,7 @@ def _add(target: argparse.ArgumentParser, option: Option) -> None:
     elif option.kind == "texts":
         target.add_argument(*option.flags, action="append", default=[], **named, **common)
     else:
-        read = {"text": str, "path": Path, "number": int, "duration": _duration}[option.kind]
+        read: Any = {"text": str, "path": Path, "number": int, "duration": _duration}[option.kind]
         target.add_argument(*option.flags, type=read, choices=option.choices or None, **({} if option.choices else named), **common)
 
 

@@ -46,7 +46,7 @@ def reported(command: Command, context: Context, call: Callable[[], Report]) -> 
     if command.reports:
         from trainshed.reports.writing import write_reports
 
-        written = write_reports(context.config.project.work_dir, report)
+        written = write_reports(context.config.project.work_dir, [report])
         if report.status == "red":
             context.console.line(f"reports: {', '.join(context.config.project.shown(path) for path in written)}")
     if report.interrupted:

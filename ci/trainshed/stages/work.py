@@ -329,7 +329,9 @@ class Work:
         self.context.console.start(name, check, cause)
         return cause
 
-    def _record(self, name: str, check: str, version: str, *, green: bool, seconds: float, kept: Mapping[str, Any] | None = None) -> None:
+    def _record(  # noqa: PLR0913 - the verdict's own fields
+        self, name: str, check: str, version: str, *, green: bool, seconds: float, kept: Mapping[str, Any] | None = None
+    ) -> None:
         verdict = Verdict(
             digest=self.found[name].digest,
             check=check,
