@@ -46,9 +46,11 @@ def reported(command: Command, context: Context, call: Callable[[], Report]) -> 
     if command.reports:
         from trainshed.reports.writing import write_reports
 
-        written = write_reports(context.config.project.work_dir, [report])
+        project = context.config.project
+        components = project.shown(project.components)
+        written = write_reports(project.work_dir, [report], components=components, mask=context.console.mask)
         if report.status == "red":
-            context.console.line(f"reports: {', '.join(context.config.project.shown(path) for path in written)}")
+            context.console.line(f"reports: {', '.join(project.shown(path) for path in written)}")
     if report.interrupted:
         context.console.error(Interrupted("interrupted", next_step="Run the same command again: it goes on from here."))
     elif report.exit_code:
