@@ -89,7 +89,9 @@ def versions() -> dict[str, str]:
     return {**compiler.versions(), "python": platform.python_version(), "rules": RULES}
 
 
-def failed(name: str, stage: str, error: TrainshedError, *, cause: str = "", seconds: float = 0.0, log: str | None = None) -> Result:
+def failed(  # noqa: PLR0913 - what a result has, by keyword
+    name: str, stage: str, error: TrainshedError, *, cause: str = "", seconds: float = 0.0, log: str | None = None
+) -> Result:
     """Turn one pipeline's error into its result: the others' results are kept."""
     message = f"{error.message}\n{error.next_step}".strip()
     return Result(
