@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,7 +20,9 @@ _THROTTLED = ("Throttling", "ThrottlingException", "TooManyRequestsException", "
 _DENIED = ("AccessDeniedException", "AccessDenied", "UnrecognizedClientException", "ExpiredTokenException", "InvalidSignatureException")
 _SERVER_ERROR = 500
 _DESCRIBED_AT_ONCE = 100
-_ATTEMPTS = 6
+_ATTEMPTS = 5
+_FIRST_PAUSE = 0.2
+_LOOKING = ("describe_", "list_", "get_")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,8 +233,8 @@ class Ecs:
             from botocore.config import Config
 
             settings: dict[str, Any] = {"signature_version": botocore.UNSIGNED, "proxies": {}} if self.embedded else {}
-            retries: Any = {"mode": "standard", "total_max_attempts": _ATTEMPTS}
-            config = Config(retries=retries, connect_timeout=5, read_timeout=60, **settings)
+            # Repeats are ours: they end with SIGTERM, and a change is repeated only where ECS surely did not take it.
+            config = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=60, **settings)
             session = boto3.session.Session(region_name=self.region)
             self._clients[service] = session.client(service, endpoint_url=self.endpoint_url, config=config)  # type: ignore[call-overload]
         return self._clients[service]
@@ -239,14 +242,21 @@ class Ecs:
     def _call(self, operation: str, api: str = "ecs", **parameters: Any) -> dict[str, Any]:  # noqa: ANN401 - see the API
         from botocore.exceptions import BotoCoreError, ClientError
 
-        try:
-            client = self._client(api)
-            answer: dict[str, Any] = process.interruptible(lambda: getattr(client, operation)(**parameters))
-        except ClientError as error:
-            raise self._refused(operation, error) from error
-        except BotoCoreError as error:
-            raise self._broken(error) from error
-        return answer
+        client, looking = self._client(api), operation.startswith(_LOOKING)
+        for attempt in range(_ATTEMPTS):
+            last = attempt == _ATTEMPTS - 1
+            try:
+                answer: dict[str, Any] = process.interruptible(lambda: getattr(client, operation)(**parameters))
+            except ClientError as error:
+                if last or not (_code(error) in _THROTTLED or (looking and _status(error) >= _SERVER_ERROR)):
+                    raise self._refused(operation, error) from error
+            except BotoCoreError as error:
+                if last or not (looking and _passing(error)):
+                    raise self._broken(error) from error
+            else:
+                return answer
+            process.pause(_FIRST_PAUSE * 2.0**attempt * random.uniform(0.5, 1.0))  # noqa: S311 - spreads clients, hides nothing
+        raise AssertionError("the last attempt returns or raises")
 
     def _pages(self, operation: str, key: str, **parameters: Any) -> Iterator[str]:  # noqa: ANN401 - see the API
         following: dict[str, str] = {}
@@ -258,11 +268,9 @@ class Ecs:
             following = {"nextToken": answer["nextToken"]}
 
     def _refused(self, operation: str, error: ClientError) -> TrainshedError:
-        code = error.response.get("Error", {}).get("Code", "")
-        said = error.response.get("Error", {}).get("Message", "")
-        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        code, said = _code(error), error.response.get("Error", {}).get("Message", "")
         message = f"ECS, cluster '{self.cluster}': {operation} was refused: {code}: {said}"
-        if code in _THROTTLED or status >= _SERVER_ERROR:
+        if code in _THROTTLED or _status(error) >= _SERVER_ERROR:
             return RemoteError(message, next_step="Wait a minute, then run it again.")
         if code in _DENIED:
             return UsageError(message, next_step="Check the credentials and what their role may do.")
@@ -277,6 +285,21 @@ class Ecs:
             return UsageError(f"ECS, cluster '{self.cluster}': {error}", next_step="Mend what the message names in service.yaml.")
         where = self.endpoint_url or f"ECS in {self.region}"
         return RemoteError(f"{where}: {error}", next_step="Check the network and prediction-service.endpoint-url, then run it again.")
+
+
+def _code(error: ClientError) -> str:
+    return error.response.get("Error", {}).get("Code", "")
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _passing(error: BotoCoreError) -> bool:
+    """Tell whether the network, and not the request, is to blame."""
+    from botocore.exceptions import HTTPClientError
+
+    return isinstance(error, HTTPClientError)
 
 
 def _service(document: Mapping[str, Any]) -> ServiceState:
@@ -331,4 +354,3 @@ def _container(document: Mapping[str, Any]) -> ContainerState:
         exit_code=document.get("exitCode"),
         reason=document.get("reason", ""),
     )
-

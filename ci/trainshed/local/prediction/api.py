@@ -27,7 +27,7 @@ class RefusedError(Exception):
 
 
 class Api:
-    """Answers by action; all changes go through the store."""
+    """Answers by action, one at a time."""
 
     def __init__(self, store: Store, controller: Controller) -> None:
         self._store, self._controller = store, controller
@@ -50,22 +50,24 @@ class Api:
             "StopTask": self._stop_task,
         }
 
-    def answer(self, action: str, request: Document) -> dict[str, Any]:
-        """Answer one request.
+    def answer(self, action: str, request: object) -> dict[str, Any]:
+        """Answer one request; ``action`` is the header ``X-Amz-Target``.
 
         Raises:
             RefusedError: as ECS would refuse it.
         """
-        known = self._actions.get(action)
+        known = self._actions.get(action.removeprefix(TARGET))
+        if not isinstance(request, dict):
+            raise RefusedError("ClientException", "expected a JSON object")
         if known is None:
             raise RefusedError("UnsupportedFeatureException", f"the embedded Prediction Service does not know {action}")
-        return known(request)
+        with self._store.changing():
+            return known(request)
 
     def _create_cluster(self, request: Document) -> dict[str, Any]:
         name = _valid(request.get("clusterName", "default"), "cluster")
-        with self._store.changing():
-            if name not in self._store.clusters:
-                self._store.clusters.append(name)
+        if name not in self._store.clusters:
+            self._store.clusters.append(name)
         return {"cluster": self._shown_cluster(name)}
 
     def _describe_clusters(self, request: Document) -> dict[str, Any]:
@@ -76,11 +78,10 @@ class Api:
 
     def _delete_cluster(self, request: Document) -> dict[str, Any]:
         name = self._cluster(request)
-        with self._store.changing():
-            if any(service.cluster == name and service.status != "INACTIVE" for service in self._store.services.values()):
-                raise RefusedError("ClusterContainsServicesException", "The Cluster cannot be deleted while Services are active.")
-            shown = {**self._shown_cluster(name), "status": "INACTIVE"}
-            self._store.clusters.remove(name)
+        if any(service.cluster == name and service.status != "INACTIVE" for service in self._store.services.values()):
+            raise RefusedError("ClusterContainsServicesException", "The Cluster cannot be deleted while Services are active.")
+        shown = {**self._shown_cluster(name), "status": "INACTIVE"}
+        self._store.clusters.remove(name)
         return {"cluster": shown}
 
     def _list_clusters(self, _: Document) -> dict[str, Any]:
@@ -95,23 +96,22 @@ class Api:
         unknown = [mount.get("sourceVolume") for mount in containers[0].get("mountPoints", []) if mount.get("sourceVolume") not in volumes]
         if unknown:
             raise RefusedError("ClientException", f"Unknown volume '{unknown[0]}'.")
-        with self._store.changing():
-            revision = self._store.revisions.get(family, 0) + 1
-            self._store.revisions[family] = revision
-            name = arn("task-definition", f"{family}:{revision}")
-            definition = {
-                **{key: value for key, value in request.items() if key != "tags"},
-                "taskDefinitionArn": name,
-                "revision": revision,
-                "status": "ACTIVE",
-                "compatibilities": ["EC2", "FARGATE"],
-                "registeredAt": time.time(),
-            }
-            self._store.definitions[name] = definition
-        return {"taskDefinition": definition}
+        revision = self._store.revisions.get(family, 0) + 1
+        self._store.revisions[family] = revision
+        name = arn("task-definition", f"{family}:{revision}")
+        definition = {
+            **{key: value for key, value in request.items() if key != "tags"},
+            "taskDefinitionArn": name,
+            "revision": revision,
+            "status": "ACTIVE",
+            "compatibilities": ["EC2", "FARGATE"],
+            "registeredAt": time.time(),
+        }
+        self._store.definitions[name] = definition
+        return {"taskDefinition": dict(definition)}
 
     def _describe_definition(self, request: Document) -> dict[str, Any]:
-        return {"taskDefinition": self._definition(request.get("taskDefinition", "")), "tags": []}
+        return {"taskDefinition": dict(self._definition(request.get("taskDefinition", ""))), "tags": []}
 
     def _list_definitions(self, request: Document) -> dict[str, Any]:
         family, status = request.get("familyPrefix"), request.get("status", "ACTIVE")
@@ -119,92 +119,83 @@ class Api:
         return _page(found[::-1] if request.get("sort") == "DESC" else found, "taskDefinitionArns", request)
 
     def _deregister(self, request: Document) -> dict[str, Any]:
-        with self._store.changing():
-            definition = self._definition(request.get("taskDefinition", ""))
-            definition |= {"status": "INACTIVE", "deregisteredAt": time.time()}
-        return {"taskDefinition": definition}
+        definition = self._definition(request.get("taskDefinition", ""))
+        definition |= {"status": "INACTIVE", "deregisteredAt": time.time()}
+        return {"taskDefinition": dict(definition)}
 
     def _create_service(self, request: Document) -> dict[str, Any]:
         cluster, name = self._cluster(request), _valid(request.get("serviceName"), "service")
         revision = self._active(request.get("taskDefinition", ""))
-        with self._store.changing():
-            known = self._store.find_service(cluster, name)
-            if known is not None and known.status != "INACTIVE":
-                raise RefusedError("InvalidParameterException", "Creation of service was not idempotent.")
-            desired = _count(request.get("desiredCount", 0))
-            service = Service(name=name, cluster=cluster, desired=desired, port=known.port if known is not None else 0)
-            self._take(service, request)
-            service.deploy(revision)
-            self._controller.open(service)
-            self._store.services[f"{cluster}/{name}"] = service
-            return {"service": self._shown(service)}
+        known = self._store.find_service(cluster, name)
+        if known is not None and known.status != "INACTIVE":
+            raise RefusedError("InvalidParameterException", "Creation of service was not idempotent.")
+        desired = _count(request.get("desiredCount", 0))
+        service = Service(name=name, cluster=cluster, desired=desired, port=known.port if known is not None else 0)
+        self._take(service, request)
+        service.deploy(revision)
+        self._controller.open(service)
+        self._store.services[f"{cluster}/{name}"] = service
+        return {"service": self._shown(service)}
 
     def _update_service(self, request: Document) -> dict[str, Any]:
-        with self._store.changing():
-            service = self._service(request)
-            if service.status != "ACTIVE":
-                raise RefusedError("ServiceNotActiveException", "Service was not ACTIVE.")
-            wanted = request.get("taskDefinition")
-            revision = self._active(wanted) if wanted else service.primary.revision
-            if request.get("desiredCount") is not None:
-                service.desired = _count(request["desiredCount"])
-            self._take(service, request)
-            if revision != service.primary.revision or request.get("forceNewDeployment"):
-                service.deploy(revision)
-            return {"service": self._shown(service)}
+        service = self._service(request)
+        if service.status != "ACTIVE":
+            raise RefusedError("ServiceNotActiveException", "Service was not ACTIVE.")
+        wanted = request.get("taskDefinition")
+        revision = self._active(wanted) if wanted else service.primary.revision
+        if request.get("desiredCount") is not None:
+            service.desired = _count(request["desiredCount"])
+        self._take(service, request)
+        if revision != service.primary.revision or request.get("forceNewDeployment"):
+            service.deploy(revision)
+        return {"service": self._shown(service)}
 
     def _describe_services(self, request: Document) -> dict[str, Any]:
         cluster, names = self._cluster(request), request.get("services") or []
-        with self._store.reading():
-            found = {name: self._store.find_service(cluster, name) for name in names}
-            shown = [self._shown(service) for service in found.values() if service is not None]
+        found = {name: self._store.find_service(cluster, name) for name in names}
+        shown = [self._shown(service) for service in found.values() if service is not None]
         failures = [{"arn": arn("service", cluster, _last(name)), "reason": "MISSING"} for name, one in found.items() if one is None]
         return {"services": shown, "failures": failures}
 
     def _list_services(self, request: Document) -> dict[str, Any]:
         cluster = self._cluster(request)
-        with self._store.reading():
-            known = [one for one in self._store.services.values() if one.cluster == cluster and one.status == "ACTIVE"]
+        known = [one for one in self._store.services.values() if one.cluster == cluster and one.status == "ACTIVE"]
         return _page([arn("service", cluster, one.name) for one in known], "serviceArns", request)
 
     def _delete_service(self, request: Document) -> dict[str, Any]:
-        with self._store.changing():
-            service = self._service(request)
-            if service.desired and not request.get("force"):
-                raise RefusedError("InvalidParameterException", "The service cannot be stopped while it is scaled above 0.")
-            service.desired = 0
-            service.status = "DRAINING" if service.status == "ACTIVE" else service.status
-            return {"service": self._shown(service)}
+        service = self._service(request)
+        if service.desired and not request.get("force"):
+            raise RefusedError("InvalidParameterException", "The service cannot be stopped while it is scaled above 0.")
+        service.desired = 0
+        service.status = "DRAINING" if service.status == "ACTIVE" else service.status
+        return {"service": self._shown(service)}
 
     def _describe_tasks(self, request: Document) -> dict[str, Any]:
         cluster, names = self._cluster(request), request.get("tasks") or []
-        with self._store.reading():
-            found = {name: self._task(cluster, name) for name in names}
-            shown = [documents.task(task) for task in found.values() if task is not None]
+        found = {name: self._task(cluster, name) for name in names}
+        shown = [documents.task(task) for task in found.values() if task is not None]
         failures = [{"arn": arn("task", cluster, _last(name)), "reason": "MISSING"} for name, task in found.items() if task is None]
         return {"tasks": shown, "failures": failures}
 
     def _list_tasks(self, request: Document) -> dict[str, Any]:
         cluster = self._cluster(request)
         desired, service, by = request.get("desiredStatus", "RUNNING"), request.get("serviceName"), request.get("startedBy")
-        with self._store.reading():
-            found = [
-                arn("task", cluster, task.id)
-                for task in self._store.tasks.values()
-                if task.cluster == cluster
-                and task.desired == desired
-                and service in (None, task.service, arn("service", cluster, task.service))
-                and by in (None, task.deployment)
-            ]
+        found = [
+            arn("task", cluster, task.id)
+            for task in self._store.tasks.values()
+            if task.cluster == cluster
+            and task.desired == desired
+            and service in (None, task.service, arn("service", cluster, task.service))
+            and by in (None, task.deployment)
+        ]
         return _page(found, "taskArns", request)
 
     def _stop_task(self, request: Document) -> dict[str, Any]:
-        with self._store.changing():
-            task = self._task(self._cluster(request), request.get("task", ""))
-            if task is None:
-                raise RefusedError("InvalidParameterException", "The referenced task was not found.")
-            task.ask_stop(request.get("reason") or "Task stopped by user", "UserInitiated")
-            return {"task": documents.task(task)}
+        task = self._task(self._cluster(request), request.get("task", ""))
+        if task is None:
+            raise RefusedError("InvalidParameterException", "The referenced task was not found.")
+        task.ask_stop(request.get("reason") or "Task stopped by user", "UserInitiated")
+        return {"task": documents.task(task)}
 
     def _take(self, service: Service, request: Document) -> None:
         breaker = (request.get("deploymentConfiguration") or {}).get("deploymentCircuitBreaker")
@@ -249,9 +240,8 @@ class Api:
         return documents.service(service, [task for task in self._store.tasks_of(service) if not task.gone])
 
     def _shown_cluster(self, name: str) -> dict[str, Any]:
-        with self._store.reading():
-            services = [service for service in self._store.services.values() if service.cluster == name]
-            return documents.cluster(name, services, [task for task in self._store.tasks.values() if task.cluster == name])
+        services = [service for service in self._store.services.values() if service.cluster == name]
+        return documents.cluster(name, services, [task for task in self._store.tasks.values() if task.cluster == name])
 
 
 def _page(found: list[str], key: str, request: Document) -> dict[str, Any]:

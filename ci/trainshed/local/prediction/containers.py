@@ -163,7 +163,6 @@ class Containers:
             cpu_shares=int(definition.get("cpu") or 0) or None,
             read_only=bool(container.get("readonlyRootFilesystem")),
             log_config=docker.types.LogConfig(type="json-file", config={"max-size": "10m"}),
-            init=True,
         )
         environment = {variable["name"]: variable["value"] for variable in container.get("environment", [])}
         created = self._api.create_container(

@@ -17,7 +17,7 @@ from trainshed.local.prediction.records import Store, Task
 
 _EAGER, _CALM = 0.25, 1.0
 _DRAIN_SECONDS = 30.0
-_STOP_SECONDS = 10
+_STOP_SECONDS = 5
 _ENDING_SECONDS = 1
 
 

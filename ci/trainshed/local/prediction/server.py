@@ -1,6 +1,6 @@
 """The HTTP side of the embedded Prediction Service: ECS's JSON protocol, and three addresses of its own.
 
-``GET /healthz``; ``GET /_embedded/services/NAME`` → ``{"url", "healthy"}``; ``GET /_embedded/tasks/ID/log`` → text.
+``GET /_embedded/health``; ``GET /_embedded/services/NAME`` → ``{"url", "healthy"}``; ``GET /_embedded/tasks/ID/log`` → text.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from trainshed.local.prediction.api import TARGET, Api, RefusedError
+from trainshed.local.prediction.api import Api, RefusedError
 from trainshed.local.prediction.controller import Controller
 from trainshed.local.prediction.records import Store
 
@@ -54,10 +54,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         body = self.rfile.read(int(length))
         try:
-            request = json.loads(body or b"{}")
-            if not isinstance(request, dict) or not action.startswith(TARGET):
-                raise RefusedError("ClientException", "expected an ECS action with a JSON object")
-            answer = self.server.api.answer(action.removeprefix(TARGET), request)
+            answer = self.server.api.answer(action, json.loads(body or b"{}"))
         except RefusedError as error:
             self._error(400, error.kind, error.message)
         except ValueError:
@@ -72,7 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
         parts = self.path.removeprefix(_OWN).split("/")
         if not self._local():
             self._error(403, "ClientException", "not a request of this machine")
-        elif self.path == "/healthz":
+        elif self.path == "/_embedded/health":
             self._send(200, "application/json", b'{"status": "ok"}')
         elif self.path.startswith(_OWN) and parts[0] == "services":
             self._service(parts[-1])
