@@ -1,0 +1,361 @@
+"""What a ledger promises, whatever its database: inherited by the tests on SQLite and by those on PostgreSQL.
+
+The inheriting class gives two fixtures: ``url``, the address of a ledger of this test's own, and ``empty_url``, that of a database
+with nothing in it yet.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import PurePosixPath
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from trainshed import owner
+from trainshed.errors import Interrupted, RemoteError, WorkFailed
+from trainshed.ledger import tables
+from trainshed.ledger.database import Database
+from trainshed.ledger.records import Verdict, details
+from trainshed.ledger.store import Ledger
+from trainshed.results import Case
+from trainshed.settings import Tier
+from trainshed.tools import process
+
+DEADLINE = 60.0
+ONE, TWO = "sha256:" + "1" * 64, "sha256:" + "2" * 64
+DEAD = owner.mark().rpartition(":")[0] + ":1"  # this process's number with another start
+ELSEWHERE = "another-machine/1:1:1"
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds; fail after a minute."""
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def verdict(digest: str = ONE, check: str = "scan", version: str = "v1", **more: Any) -> Verdict:
+    return Verdict(**{"digest": digest, "check": check, "version": version, "component": "train", "green": True, "seconds": 1.0, **more})
+
+
+class LedgerContract:
+    """The tests; see the module."""
+
+    @pytest.fixture
+    def ledger(self, url: str) -> Iterator[Ledger]:
+        with Ledger.open(url, tier=Tier.PULL_REQUEST) as ledger:
+            yield ledger
+
+    @pytest.fixture
+    def database(self, url: str, ledger: Ledger) -> Iterator[Database]:  # noqa: ARG002 - the ledger makes the tables
+        database = Database(url)
+        yield database
+        database.close()
+
+    def test_the_steps_lead_to_the_tables_as_they_are_now(self, database: Database) -> None:
+        from alembic.autogenerate import compare_metadata
+        from alembic.migration import MigrationContext
+
+        with database.read() as connection:
+            assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
+
+    def test_many_that_open_a_new_ledger_at_once_all_succeed(self, empty_url: str) -> None:
+        opened: list[Ledger] = []
+        start = threading.Barrier(6)
+
+        def open_it() -> None:
+            start.wait(DEADLINE)
+            opened.append(Ledger.open(empty_url, tier=Tier.LAPTOP))
+
+        _together(open_it, 6)
+        for ledger in opened:
+            ledger.record_verdict(verdict())
+            ledger.close()
+        assert len(opened) == 6
+
+    def test_a_verdict_comes_back_with_its_findings_and_test_cases(self, ledger: Ledger) -> None:
+        case = Case(name="test_auc", suite="tests", seconds=0.5, failure="0.5 < 0.8")
+        finding = {"id": "CVE-1", "severity": "high"}
+        ledger.record_verdict(verdict(green=False, details=details(cases=[case], findings=[finding], scanner="trivy")))
+        found = ledger.verdict(ONE, "scan", "v1")
+        assert found is not None
+        assert (found.component, found.green, found.seconds, found.tier) == ("train", False, 1.0, Tier.PULL_REQUEST)
+        assert found.cases == (case,)
+        assert found.findings == [finding]
+        assert found.details["scanner"] == "trivy"
+        assert 0 <= found.age < DEADLINE
+
+    def test_the_newest_verdict_counts(self, ledger: Ledger) -> None:
+        ledger.record_verdict(verdict(green=True))
+        ledger.record_verdict(verdict(green=False))
+        found = ledger.verdict(ONE, "scan", "v1")
+        assert found is not None
+        assert not found.green
+        assert not ledger.verdicts([ONE])[ONE, "scan", "v1"].green
+
+    @pytest.mark.parametrize("asked", [(TWO, "scan", "v1"), (ONE, "test", "v1"), (ONE, "scan", "v2")])
+    def test_a_verdict_counts_for_its_digest_check_and_version_only(self, ledger: Ledger, asked: tuple[str, str, str]) -> None:
+        ledger.record_verdict(verdict())
+        assert ledger.verdict(*asked) is None
+
+    def test_a_verdict_that_is_too_old_does_not_count(self, ledger: Ledger, database: Database) -> None:
+        ledger.record_verdict(verdict())
+        with database.write() as connection:
+            connection.execute(tables.verdicts.update().values(created=tables.verdicts.c.created - 7200))
+        assert ledger.verdict(ONE, "scan", "v1", max_age=3600) is None
+        assert ledger.verdict(ONE, "scan", "v1", max_age=7200 + DEADLINE) is not None
+        assert 7200 <= ledger.verdicts([ONE])[ONE, "scan", "v1"].age < 7200 + DEADLINE
+
+    def test_many_digests_are_looked_up_at_once(self, ledger: Ledger) -> None:
+        ledger.record_verdict(verdict(green=False))
+        ledger.record_verdict(verdict())
+        ledger.record_verdict(verdict(check="test"))
+        ledger.record_verdict(verdict(digest=TWO))
+        found = ledger.verdicts([ONE, ONE, *(f"sha256:{number:064}" for number in range(1200)), TWO])
+        assert set(found) == {(ONE, "scan", "v1"), (ONE, "test", "v1"), (TWO, "scan", "v1")}
+        assert found[ONE, "scan", "v1"].green
+        assert ledger.verdicts([]) == {}
+
+    def test_a_look_up_takes_its_own_tier_or_above(self, url: str) -> None:
+        with (
+            Ledger.open(url, tier=Tier.LAPTOP) as laptop,
+            Ledger.open(url, tier=Tier.PULL_REQUEST) as pull_request,
+            Ledger.open(url, tier=Tier.MAIN) as main,
+        ):
+            pull_request.record_verdict(verdict())
+            pull_request.record_lock(ONE, "c", "b", {"made": "by a pull request"})
+            pull_request.attach(ONE, "sbom", b"{}")
+            for above in (laptop, pull_request):
+                assert above.verdict(ONE, "scan", "v1") is not None
+                assert above.verdicts([ONE])
+                assert above.lock(commit="c") is not None
+                assert above.attachment(ONE, "sbom") == b"{}"
+            assert main.verdict(ONE, "scan", "v1") is None
+            assert main.verdicts([ONE]) == {}
+            assert main.lock(commit="c") is None
+            assert main.attachment(ONE, "sbom") is None
+
+    def test_the_last_image_of_a_component_tells_what_went_in(self, ledger: Ledger) -> None:
+        assert ledger.last_image("train", "r/train") is None
+        for digest in (ONE, TWO):
+            ledger.record_image(
+                component="train", repository="r/train", input_digest=ONE, digest=digest, manifest={"files": {"a": "644"}}, seconds=9
+            )
+        found = ledger.last_image("train", "r/train")
+        assert found is not None
+        assert (found.digest, found.input_digest, found.seconds, found.tier) == (TWO, ONE, 9.0, Tier.PULL_REQUEST)
+        assert found.manifest == {"files": {"a": "644"}}
+        assert ledger.last_image("train", "elsewhere/train") is None
+
+    def test_an_attachment_takes_the_place_of_the_former_one(self, ledger: Ledger) -> None:
+        assert ledger.attachment(ONE, "sbom") is None
+        ledger.attach(ONE, "sbom", b"old")
+        ledger.attach(ONE, "sbom", b"new" * 10_000)
+        ledger.attach(ONE, "log", b"")
+        assert ledger.attachment(ONE, "sbom") == b"new" * 10_000
+        assert ledger.attachment(ONE, "log") == b""
+
+    def test_a_duration_is_the_median_of_the_last_five_green_times(self, ledger: Ledger) -> None:
+        assert ledger.durations() == {}
+        for seconds in (100, 100, 5, 1, 4, 2, 3):
+            ledger.record_verdict(verdict(seconds=seconds))
+        ledger.record_verdict(verdict(seconds=1000, green=False))
+        ledger.record_verdict(verdict(seconds=0))
+        ledger.record_verdict(verdict(check="test", seconds=7))
+        assert ledger.durations() == {("train", "scan"): 3.0, ("train", "test"): 7.0}
+
+    def test_a_lock_is_found_by_commit_and_by_branch_the_newest_first(self, ledger: Ledger) -> None:
+        assert ledger.lock() is None
+        for number, (commit, branch) in enumerate([("c1", "main"), ("c2", "main"), ("c3", "topic")]):
+            ledger.record_lock(ONE, commit, branch, {"number": number})
+        assert ledger.lock() == {"number": 2}
+        assert ledger.lock(commit="c1") == {"number": 0}
+        assert ledger.lock(branch="main") == {"number": 1}
+        assert ledger.lock(commit="c1", branch="topic") is None
+
+    def test_events_come_newest_first_by_kind_environment_name_and_key(self, ledger: Ledger) -> None:
+        for number, (kind, environment, name, key) in enumerate(
+            [
+                ("upload", "dev", "training", "k1"),
+                ("upload", "dev", "training", "k2"),
+                ("upload", "dev", "other", "k1"),
+                ("run", "dev", "training", "k1"),
+            ]
+        ):
+            ledger.record_event(kind, environment, name, key, {"number": number})
+        assert [event.document["number"] for event in ledger.events("upload", "dev")] == [2, 1, 0]
+        assert [event.document["number"] for event in ledger.events("upload", "dev", "training")] == [1, 0]
+        assert [event.document["number"] for event in ledger.events("upload", "dev", key="k1")] == [2, 0]
+        assert [event.document["number"] for event in ledger.events("upload", "dev", limit=1)] == [2]
+        assert ledger.events("upload", "prod") == []
+        newest = ledger.events("run", "dev", "training", "k1")[0]
+        assert (newest.kind, newest.environment, newest.name, newest.key) == ("run", "dev", "training", "k1")
+        assert abs(newest.created - time.time()) < 3600
+
+    def test_any_document_that_json_can_hold_survives(self, ledger: Ledger) -> None:
+        odd = "é \u0000 \ud800 '\" \U0001f600"
+        document = {odd: [1, 2.5, None, True, {"deep": odd}], "map": MappingProxyType({"path": PurePosixPath("a/b")}), "pair": (1, 2)}
+        ledger.record_event("run", "dev", "n", "k", document)
+        found = ledger.events("run", "dev")[0].document
+        assert found == {odd: [1, 2.5, None, True, {"deep": odd}], "map": {"path": "a/b"}, "pair": [1, 2]}
+
+    def test_numbers_that_json_cannot_hold_become_text(self, ledger: Ledger) -> None:
+        ledger.record_event("run", "dev", "n", "k", {"metrics": [{"auc": math.nan}, (math.inf, 0.5)]})
+        assert ledger.events("run", "dev")[0].document == {"metrics": [{"auc": "nan"}, ["inf", 0.5]]}
+
+    def test_what_is_no_document_is_refused_and_nothing_is_written(self, ledger: Ledger) -> None:
+        with pytest.raises(sa.exc.StatementError, match="object cannot be kept in the ledger"):
+            ledger.record_event("run", "dev", "n", "k", {"thing": object()})
+        assert ledger.events("run", "dev") == []
+
+    def test_threads_that_write_at_once_lose_nothing(self, ledger: Ledger) -> None:
+        def write() -> None:
+            for number in range(10):
+                ledger.record_event("run", "dev", threading.current_thread().name, str(number), {})
+
+        _together(write, 8)
+        assert len({(event.name, event.key) for event in ledger.events("run", "dev")}) == 80
+
+    def test_a_failing_database_is_a_remote_error_without_the_data(self, ledger: Ledger, database: Database) -> None:
+        with database.write() as connection:
+            connection.execute(sa.text("DROP TABLE events"))
+        with pytest.raises(RemoteError, match="events") as raised:
+            ledger.record_event("run", "dev", "n", "k", {"password": "geheim"})
+        assert "geheim" not in raised.value.message
+        assert "INSERT" not in raised.value.message
+
+    def test_one_at_a_time_holds_a_lease(self, ledger: Ledger) -> None:
+        inside: list[int] = []
+        most: list[int] = []
+
+        def hold() -> None:
+            for _ in range(3):
+                with ledger.lease("build"):
+                    inside.append(1)
+                    most.append(len(inside))
+                    inside.pop()
+
+        _together(hold, 4)
+        assert most == [1] * 12
+
+    def test_leases_of_two_keys_do_not_meet(self, ledger: Ledger) -> None:
+        with ledger.lease("one"), ledger.lease("two", deadline=0) as lease:
+            assert lease.key == "two"
+
+    def test_who_waits_for_a_lease_is_told_once_who_holds_it_and_gets_it_after(self, ledger: Ledger) -> None:
+        told: list[str] = []
+        got = threading.Event()
+
+        def wait() -> None:
+            with ledger.lease("build", on_wait=told.append) as lease:
+                assert lease.taken_over == ""
+                got.set()
+
+        with ledger.lease("build"):
+            waiting = threading.Thread(target=wait, daemon=True)
+            waiting.start()
+            wait_for(lambda: bool(told))
+            assert not got.is_set()
+        assert got.wait(DEADLINE)
+        waiting.join(DEADLINE)
+        assert told == [owner.mark()]
+
+    def test_a_wait_ends_at_its_deadline_with_the_holder_named(self, ledger: Ledger) -> None:
+        with (
+            ledger.lease("build"),
+            pytest.raises(WorkFailed, match="build is still held by") as raised,
+            ledger.lease("build", deadline=0.1),
+        ):
+            pytest.fail("two hold it")
+        assert owner.mark() in raised.value.message
+
+    def test_a_wait_ends_when_the_command_is_interrupted(self, ledger: Ledger) -> None:
+        def stop(_: str) -> None:
+            process.stopping.set()
+
+        try:
+            with ledger.lease("build"), pytest.raises(Interrupted), ledger.lease("build", on_wait=stop):
+                pytest.fail("two hold it")
+        finally:
+            process.stopping.clear()
+
+    def test_a_lease_is_given_back_when_its_block_fails(self, ledger: Ledger) -> None:
+        with pytest.raises(WorkFailed, match="build failed"), ledger.lease("build"):
+            raise WorkFailed("build failed")
+        with ledger.lease("build", deadline=0) as lease:
+            assert lease.taken_over == ""
+
+    @pytest.mark.parametrize(("holder", "left"), [(DEAD, 3600.0), (ELSEWHERE, -1.0), (owner.mark(), -1.0)])
+    def test_the_lease_of_a_dead_or_silent_holder_is_taken_over(self, ledger: Ledger, database: Database, holder: str, left: float) -> None:
+        _plant(database, holder, left)
+        with ledger.lease("build", deadline=0) as lease:
+            assert lease.taken_over == holder
+
+    def test_the_lease_of_another_machine_stands_until_it_runs_out(self, ledger: Ledger, database: Database) -> None:
+        _plant(database, ELSEWHERE, 3600.0)
+        with pytest.raises(WorkFailed, match="another-machine"), ledger.lease("build", deadline=0):
+            pytest.fail("two hold it")
+
+    def test_a_holder_renews_its_lease(self, ledger: Ledger, database: Database) -> None:
+        with ledger.lease("build", ttl=600) as lease:
+            first = _expiry(database)
+        with ledger.lease("build", ttl=0.3):
+            first = _expiry(database)
+            wait_for(lambda: _expiry(database) > first)
+        assert not lease.lost
+
+    def test_a_holder_learns_that_its_lease_was_taken_over_and_leaves_the_new_holder_alone(
+        self, ledger: Ledger, database: Database
+    ) -> None:
+        with ledger.lease("build", ttl=0.1) as lease:
+            with database.write() as connection:
+                connection.execute(tables.leases.update().values({"token": "another", "expires": database.clock + 3600}))
+            wait_for(lambda: lease.lost)
+        with database.read() as connection:
+            assert connection.execute(sa.select(tables.leases.c.token)).scalars().all() == ["another"]
+
+    def test_a_database_that_goes_away_while_a_lease_is_held_does_not_fail_the_work(self, ledger: Ledger, database: Database) -> None:
+        failures: list[object] = []
+        sa.event.listen(ledger._database._engine, "handle_error", failures.append)
+        with ledger.lease("build", ttl=0.1) as lease:
+            with database.write() as connection:
+                connection.execute(sa.text("ALTER TABLE leases RENAME TO away"))
+            wait_for(lambda: len(failures) >= 2)
+        assert not lease.lost
+
+
+def _together(work: Callable[[], None], count: int) -> None:
+    """Run work in threads and raise what any of them raised."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - raised below
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE)
+        assert not thread.is_alive()
+    if errors:
+        raise errors[0]
+
+
+def _plant(database: Database, holder: str, left: float) -> None:
+    with database.write() as connection:
+        connection.execute(tables.leases.insert().values({"key": "build", "owner": holder, "token": "t", "expires": database.clock + left}))
+
+
+def _expiry(database: Database) -> float:
+    with database.read() as connection:
+        return float(connection.execute(sa.select(tables.leases.c.expires)).scalar_one())
