@@ -218,7 +218,7 @@ class Engine:
 
     @contextlib.contextmanager
     def labelled_copy(self, image: str) -> Iterator[str]:
-        """Yield the id of a copy of an image with our label, for tools that cannot label the containers that they start."""
+        """Yield the name of a copy of an image with our label, for tools that cannot label the containers that they start."""
         found = self.image(image)
         if found is None:
             raise WorkFailed(f"{image}: the engine does not hold this image", next_step="Build it again.")
@@ -228,7 +228,10 @@ class Engine:
             container = self._create(job)
             try:
                 changes = [f'LABEL {OWNER_LABEL}="{owner.mark()}"', *([] if runnable else ["CMD []"])]
-                copy = str(self._api.commit(container, changes=changes)["Id"])
+                # With a name of its own: an image without one goes with the first child that somebody removes.
+                name, tag = temporary_tag(f"copy-{secrets.token_hex(4)}").rsplit(":", 1)
+                self._api.commit(container, name, tag, changes=changes)
+                copy = f"{name}:{tag}"
             finally:
                 self._remove(container)
         try:
