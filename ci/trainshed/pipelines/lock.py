@@ -116,7 +116,7 @@ def parse(document: Any, *, place: str) -> Lock:  # noqa: ANN401 - checked here
         raise UsageError(f"{place}: edited after it was written: its seal does not fit", next_step=_AGAIN)
     try:
         return _lock(told)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{place}: not a lock: {error}", next_step=_AGAIN) from error
 
 

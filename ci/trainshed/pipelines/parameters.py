@@ -119,7 +119,7 @@ def _integer(value: Any) -> int:  # noqa: ANN401
             return int(value)
         except ValueError:
             raise ValueError(f"expected a whole number (int), not {value!r}") from None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or (isinstance(value, float) and not value.is_integer()):
         raise ValueError(f"expected a whole number (int), not {value!r}")
     return int(value)
 
@@ -127,7 +127,7 @@ def _integer(value: Any) -> int:  # noqa: ANN401
 def _number(value: Any) -> float:  # noqa: ANN401
     try:
         number = float(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else math.nan
-    except ValueError:
+    except (ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise ValueError(f"expected a number (float), not {value!r}")

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from tests.support.pipelines import COMPILED
+from trainshed.errors import UsageError
+from trainshed.pipelines import content, documents
+
+
+def test_the_digest_is_sha256_and_repeats() -> None:
+    assert re.fullmatch(r"sha256:[0-9a-f]{64}", content.content_digest(COMPILED))
+    assert content.content_digest(COMPILED) == content.content_digest(COMPILED)
+
+
+def test_header_layout_and_whole_numbers_do_not_count() -> None:
+    loaded = documents.load(COMPILED, place="x")
+    as_a_server_tells = json.loads(json.dumps(loaded).replace(": 7.0", ": 7"))
+    assert content.digest_of(as_a_server_tells) == content.content_digest(COMPILED)
+    assert content.content_digest(documents.dump("", loaded)) == content.content_digest(COMPILED)
+
+
+def test_an_empty_platform_document_counts_as_none() -> None:
+    loaded = documents.load(COMPILED, place="x")
+    assert content.digest_of([loaded[0], {}]) == content.digest_of([loaded[0]])
+    assert content.digest_of(loaded) != content.digest_of([loaded[0]])
+
+
+@pytest.mark.parametrize(("old", "new"), [("7.0\n        desc", "7.5\n        desc"), ("true", "1"), ("workload: training", "workload: x")])
+def test_every_other_change_counts(old: str, new: str) -> None:
+    assert old in COMPILED
+    assert content.content_digest(COMPILED.replace(old, new)) != content.content_digest(COMPILED)
+
+
+def test_what_is_no_pipeline_has_no_digest() -> None:
+    with pytest.raises(UsageError, match="the pipeline: 0 YAML documents"):
+        content.content_digest("")
