@@ -1,0 +1,63 @@
+"""One engine and one base image for the whole run: the machine's engine, else the project's own, made from nothing and ended after."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from trainshed.console import Console
+from trainshed.local import bases, debian
+from trainshed.local.services import Embedded
+from trainshed.tools import process
+from trainshed.tools.docker import Engine
+
+STATE = Path(__file__).parents[2] / ".trainshed"
+BASE_IMAGE = "python:3.11-slim-bookworm"
+_OURS = pytest.StashKey[bool]()
+_LEAKING = ("TRAINSHED_", "BUILD_", "CHANGE_", "BRANCH_", "AWS_", "KF_", "KUBEFLOW_")
+
+
+def _told(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Note, before any worker starts, whether the run will start an engine of its own."""
+    config.stash[_OURS] = not hasattr(config, "workerinput") and Embedded(STATE).found_engine() is None
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the engine that this run started; one that ran before goes on."""
+    if config.stash[_OURS]:
+        Embedded(STATE).private_engine.end()
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    process.stopping.clear()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def docker_host() -> Iterator[str]:
+    """Return the engine's address, as ``DOCKER_HOST`` has it for the whole run; the programs that tests start are there too."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(_LEAKING) or name in {"CI", "NO_COLOR"}:
+                patch.delenv(name)
+        host = Embedded(STATE, notify=_told).engine_host()
+        for program in ("docker-registry", "debootstrap"):
+            debian.program(program, program, log=STATE / "install.log", notify=_told, instead=f"Install {program}.")
+        patch.setenv("DOCKER_HOST", host)
+        yield host
+
+
+@pytest.fixture(scope="session")
+def base_image(docker_host: str) -> str:
+    """Return the Python base that the engine holds by now: pulled, or made from Debian's packages."""
+    with Engine.connect(docker_host) as engine:
+        assert bases.ensure_base(engine, BASE_IMAGE, state=STATE, console=Console(stream=sys.stderr))
+    return BASE_IMAGE
