@@ -76,7 +76,7 @@ class _Dex:
     def renew(self) -> bool:
         self._cookies, self._logged_in = {}, False
         url, page = self._follow("GET", self._host)
-        if page.status == 200 and not _form_action(page):  # noqa: PLR2004
+        if page.ok and url == self._host:
             return self._done()  # no login asked for
         choices = re.findall(r'href="([^"]*/auth/(?:local|ldap)[^"]*)"', page.text)
         if choices and not _has_password(page):
