@@ -79,7 +79,6 @@ class BuildClient:
         buildkit = buildx or 18 < major < _WITHOUT_PLUGIN  # noqa: PLR2004 - BuildKit came with 18.09
         return cls(program=program, version=version, buildkit=buildkit, buildx=buildx, engine_host=engine_host, instance=instance)
 
-    @property
     def described(self) -> str:
         """Return one line for `doctor`: program, version, and which builder."""
         kind = "buildx" if self.buildx else "BuildKit" if self.buildkit else "the classic builder, without secrets and cache mounts"
