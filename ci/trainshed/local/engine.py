@@ -149,6 +149,7 @@ class PrivateEngine:
             f"--containerd-namespace={namespace}",
             f"--containerd-plugins-namespace={namespace}-plugins",
             "--shutdown-timeout=2",
+            "--log-level=warn",
             f"--mtu={_mtu()}",
             f"--config-file={self.folder / 'engine.json'}",  # not the machine's own: it may belong to another engine
         ]
