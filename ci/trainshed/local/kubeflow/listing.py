@@ -53,7 +53,8 @@ def page(documents: Iterable[Document], query: Mapping[str, str]) -> tuple[list[
         BadQuery: one of these is wrong.
     """
     wanted, order = query.get("filter", ""), query.get("sort_by", "") or "created_at"
-    matching = [found for found in enumerate(documents) if _matches(found[1], _predicates(wanted))]
+    predicates = _predicates(wanted)
+    matching = [found for found in enumerate(documents) if _matches(found[1], predicates)]
     key, _, direction = order.partition(" ")
     if key not in _SORTABLE or direction not in {"", "asc", "desc"}:
         raise BadQuery(f"cannot sort by '{order}'")

@@ -52,7 +52,7 @@ def check(specification: Mapping[str, Any]) -> None:
     for key in ("pipelineInfo", "root", "deploymentSpec"):
         if not isinstance(specification.get(key), dict):
             raise Refused(f"no compiled pipeline: {key} is missing")
-    components = specification.get("components") or {}
+    components = specification.get("components", {})
     if not isinstance(components, dict):
         raise Refused("no compiled pipeline: components is not a mapping")
     for component in (specification["root"], *components.values()):

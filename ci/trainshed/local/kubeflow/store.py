@@ -54,6 +54,7 @@ class Store:
         self._lock = threading.RLock()
         self._connection = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
         self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.execute("PRAGMA synchronous=NORMAL")  # with WAL: a power cut may cost the last change, never the file
         self._connection.execute("PRAGMA busy_timeout=10000")
         self._connection.execute(_SCHEMA)
 
