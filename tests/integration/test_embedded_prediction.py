@@ -71,6 +71,7 @@ def test_boto3_registers_creates_updates_scales_and_deletes(server: Running, bas
     first = register(ecs, base_image, "one")
     create(ecs, first)
     ecs.get_waiter("services_stable").wait(cluster="blue", services=["answer"], WaiterConfig={"Delay": 1, "MaxAttempts": 180})
+    rolled_out(ecs, first)  # stable means running; only a completed deployment is healthy
     assert version(server) == b"one"
     second = register(ecs, base_image, "two")
     assert second.endswith("answer:2")

@@ -13,7 +13,7 @@ from trainshed.services.spec import ModelSource
 from trainshed.stages.context import Context
 
 _SUCCEEDED = "SUCCEEDED"
-_UNFINISHED = frozenset({"", "PENDING", "RUNNING", "PAUSED", "CANCELING", "RUNTIME_STATE_UNSPECIFIED"})
+_STARTED = "STARTED"
 _LOOKED_AT = 50
 
 
@@ -27,8 +27,9 @@ def model_of(context: Context, source: ModelSource) -> Model:
     run_id = _last_good(context, source.pipeline)
     artifacts = context.kubeflow.artifacts(run_id)
     if source.output not in artifacts:
-        hint = suggestion(source.output, artifacts)
-        raise UsageError(f"run {run_id} of {source.pipeline} has no output '{source.output}'{hint}", next_step="Mend model.output.")
+        known = f"its outputs: {', '.join(sorted(artifacts))}" if artifacts else "this Kubeflow tells no outputs"
+        message = f"run {run_id} of {source.pipeline} has no output '{source.output}'{suggestion(source.output, artifacts)} ({known})"
+        raise UsageError(message, next_step="Mend model.output.")
     uri = artifacts[source.output].uri
     path = local_path(uri) if context.prediction.embedded else ""
     if path and not Path(path).exists():
@@ -44,18 +45,22 @@ def local_path(uri: str) -> str:
 
 def _last_good(context: Context, pipeline: str) -> str:
     environment = context.config.environment.name
+    judged: set[str] = set()
     for event in context.ledger.events("run", environment, pipeline, limit=_LOOKED_AT):
-        run_id = str(event.document.get("run_id") or event.key)
-        state = str(event.document.get("state", ""))
-        if state in _UNFINISHED:  # nobody waited for it
-            state = context.kubeflow.run(run_id).state
-        if state == _SUCCEEDED and _passed(event.document):
+        run_id, told = event.key, event.document
+        if run_id in judged:  # an older record of the same run
+            continue
+        judged.add(run_id)
+        if told.get("good") or _ended_well(context, run_id, told):
             return run_id
     raise WorkFailed(f"no run of {pipeline} has succeeded in {environment}: there is no model to deploy", next_step=_again(pipeline))
 
 
-def _passed(document: Mapping[str, Any]) -> bool:
-    return bool(document.get("good", True))
+def _ended_well(context: Context, run_id: str, told: Mapping[str, Any]) -> bool:
+    """Ask Kubeflow how a run ended that nobody followed; one whose follower died was not held to its gates, and does not count."""
+    if told.get("state") != _STARTED or told.get("followed"):
+        return False
+    return context.kubeflow.run(run_id).state == _SUCCEEDED
 
 
 def _again(pipeline: str) -> str:
