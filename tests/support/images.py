@@ -25,7 +25,9 @@ def write(folder: Path, files: Mapping[str, str | bytes]) -> Path:
     return folder
 
 
-def component(folder: Path, dockerfile: str = "FROM python:3.11\nCOPY . /app\n", files: Mapping[str, str | bytes] | None = None) -> Component:
+def component(
+    folder: Path, dockerfile: str = "FROM python:3.11\nCOPY . /app\n", files: Mapping[str, str | bytes] | None = None
+) -> Component:
     """Write a component ``folder/train`` and return it as discovered."""
     write(folder / "train", {"Dockerfile": dockerfile, **(files or {})})
     return components.discover(folder)["train"]
