@@ -37,12 +37,13 @@ _SETTLE_SECONDS, _LOG_SECONDS = 3.0, 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class ImageInfo:
-    """An image of the engine. ``config`` is the engine's own (``User``, ``Cmd``, ``Env``…)."""
+    """An image of the engine. ``config`` is the engine's own (``User``, ``Cmd``, ``Env``…); ``layers`` are digests, the lowest first."""
 
     id: str
     repo_digests: tuple[str, ...]
     repo_tags: tuple[str, ...]
     config: Mapping[str, Any]
+    layers: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +141,7 @@ class Engine:
             repo_digests=tuple(found.get("RepoDigests") or ()),
             repo_tags=tuple(found.get("RepoTags") or ()),
             config=found.get("Config") or {},
+            layers=tuple((found.get("RootFS") or {}).get("Layers") or ()),
         )
 
     def tag(self, image: str, reference: str) -> None:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainshed import files
-from trainshed.errors import TrainshedError, WorkFailed
+from trainshed.errors import TrainshedError, UsageError, WorkFailed
 from trainshed.images.components import Component
-from trainshed.images.dockerfile import TEST_STAGE
+from trainshed.images.dockerfile import TEST_STAGE, Stage
 from trainshed.images.pinning import pinned
 from trainshed.reports import junit
 from trainshed.results import Case
 from trainshed.stages.checks.building import Recipe, make
 from trainshed.stages.context import Context
 from trainshed.tools import structure_test
-from trainshed.tools.docker import Exit, Job, temporary_tag
+from trainshed.tools.docker import Exit, ImageInfo, Job, temporary_tag
 
 REPORTS = "/reports"
 JUNIT_FILE = "junit.xml"
@@ -54,14 +55,17 @@ def test_image(  # noqa: PLR0913 - what a test needs; the check is named so
         arguments: build arguments; ``own`` and ``pins``: bases, as for `build.build_image`.
 
     Raises:
-        WorkFailed: the test stage cannot be built or started, or its report cannot be read.
+        UsageError: the test stage does not stand on the image's stages.
+        WorkFailed: the test stage cannot be built or started.
     """
     messages, cases = [], list[Case]()
+    image = context.engine.image(reference) or context.engine.pull(reference)
     if component.has_tests:
         tag = temporary_tag(f"{component.name}-{TEST_STAGE}")
-        text = _on_image(component, pinned(component.dockerfile, pins, args=arguments), reference)
+        text = pinned(component.dockerfile, pins, args=arguments)
+        recipe = Recipe(text=text, target=TEST_STAGE, tag=tag, arguments=arguments, own=own)
         try:
-            make(context, component, Recipe(text=text, target=TEST_STAGE, tag=tag, arguments=arguments, own=own), log=log)
+            _build_on(context, component, image, recipe, reference, log)
             found, message = _run(context, component, tag, log)
         finally:
             with suppress(TrainshedError):  # what is left bears our mark: the sweep finds it
@@ -69,23 +73,63 @@ def test_image(  # noqa: PLR0913 - what a test needs; the check is named so
         cases += found
         messages.append(message)
     if component.structure_test is not None:
-        found = _structure(context, component.structure_test, reference, component.settings.test_timeout, log)
+        limit = component.settings.test_timeout
+        found = structure_test.run(image.id, component.structure_test, engine=context.engine, log=log, timeout=limit)
         cases += found
         messages.append(_failing(found, "structure checks"))
     message = "; ".join(filter(None, messages))
     return Tested(green=not message, message=message, cases=tuple(cases))
 
 
-def _on_image(component: Component, text: str, reference: str) -> str:
-    """Let the stages that stand on the image's stage stand on the image itself: another agent's builder would make another one."""
+def _build_on(  # noqa: PLR0913 - what a build needs
+    context: Context, component: Component, image: ImageInfo, recipe: Recipe, reference: str, log: Path
+) -> None:
+    """Build the test stage so that it stands on the image itself, not on another one that the same lines gave here.
+
+    Where the engine that built the image still has its layers, the test stage shares them. Elsewhere (another agent, an emptied
+    cache) the stages below would be made anew: there the image takes their place.
+    """
+    stage, below = _footing(component)
+    if below is component.dockerfile.final:
+        make(context, component, replace(recipe, text=_replaced(recipe.text, stage, [f"FROM {reference} AS {stage.name}"])), log=log)
+        return
+    make(context, component, recipe, log=log)
+    tested = context.engine.image(recipe.tag)
+    if tested is not None and tested.layers[: len(image.layers)] == image.layers:
+        return
+    make(context, component, replace(recipe, target=below.target), log=log)
+    config = context.engine.image(recipe.tag)
+    user = (config.config.get("User") if config is not None else "") or "0:0"
+    entrypoint = json.dumps((config.config.get("Entrypoint") if config is not None else None) or [])
+    head = [f"FROM {reference} AS {stage.name or TEST_STAGE}", f"USER {user}", f"ENTRYPOINT {entrypoint}"]
+    make(context, component, replace(recipe, text=_replaced(recipe.text, stage, head)), log=log)
+
+
+def _footing(component: Component) -> tuple[Stage, Stage]:
+    """Return the stage through which the tests stand on the image's stages, and the one of those below it."""
     dockerfile = component.dockerfile
-    final = dockerfile.final
+    image = dockerfile.final
+    trunk = {image.index}
+    while (parent := _parent(component, image)) is not None:
+        trunk.add(parent.index)
+        image = parent
+    stage = dockerfile.stage(TEST_STAGE)
+    while (parent := _parent(component, stage)) is not None:
+        if parent.index in trunk:
+            return stage, parent
+        stage = parent
+    message = f"{dockerfile.path}:{stage.line}: the stage '{TEST_STAGE}' does not stand on the image: its FROM leads to '{stage.base}'"
+    raise UsageError(message, next_step="Start it FROM a stage that the image is made from.")
+
+
+def _parent(component: Component, stage: Stage) -> Stage | None:
+    earlier = component.dockerfile.stages[: stage.index]
+    return next((other for other in reversed(earlier) if other.name and other.name == stage.base.lower()), None)
+
+
+def _replaced(text: str, stage: Stage, head: list[str]) -> str:
     lines = text.split("\n")
-    for stage in dockerfile.needed(TEST_STAGE):
-        if final.name and stage.base.lower() == final.name:
-            name = f" AS {stage.name}" if stage.name else ""
-            lines[stage.line - 1] = f"FROM {reference}{name}"
-            lines[stage.line : stage.last_line] = [""] * (stage.last_line - stage.line)
+    lines[stage.line - 1 : stage.last_line] = head
     return "\n".join(lines)
 
 
@@ -138,8 +182,3 @@ def _failing(cases: list[Case], what: str) -> str:
         return ""
     more = f" and {len(failed) - _SHOWN} more" if len(failed) > _SHOWN else ""
     return f"{len(failed)} of {len(cases)} {what} failed: {', '.join(failed[:_SHOWN])}{more}"
-
-
-def _structure(context: Context, config: Path, reference: str, timeout: float, log: Path) -> list[Case]:
-    image = context.engine.image(reference) or context.engine.pull(reference)
-    return structure_test.run(image.id, config, engine=context.engine, log=log, timeout=timeout)
