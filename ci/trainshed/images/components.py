@@ -103,7 +103,9 @@ def _component(folder: Path, *, link: bool) -> Component:
     if link:
         raise UsageError(f"{folder}: is a link: a component is a folder of its own")
     if _NAME.fullmatch(folder.name) is None:
-        raise UsageError(f"{folder}: '{folder.name}' is no component's name: lower-case letters, digits and inner dashes only")
+        shown = os.fsencode(folder).decode(errors="backslashreplace")  # a name that is not UTF-8 cannot be printed
+        name = shown.rpartition("/")[2]
+        raise UsageError(f"{shown}: '{name}' is no component's name: lower-case letters, digits and inner dashes only")
     there = set(os.listdir(folder))  # noqa: PTH208 - names only: this runs once for each of many components
     if DOCKERFILE not in there:
         raise UsageError(f"{folder}: no {DOCKERFILE}: every folder of components has one")

@@ -174,10 +174,7 @@ def substitute(text: str, variables: Mapping[str, str], escape: str = "\\") -> s
     Raises:
         Unresolved: a variable has no value, or its form is another one.
     """
-    result, end = _expand(text, 0, variables, escape, nested=False)
-    if end != len(text):
-        raise Unresolved(text)
-    return result
+    return _expand(text, 0, variables, escape, nested=False)[0]
 
 
 def _expand(text: str, position: int, variables: Mapping[str, str], escape: str, *, nested: bool) -> tuple[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,12 @@ def test_a_missing_folder_is_refused_and_init_is_named(tmp_path: Path) -> None:
 def test_a_folder_whose_name_is_no_components_name_is_refused(tmp_path: Path, name: str) -> None:
     write(tmp_path / name, {"Dockerfile": FROM})
     assert refused(tmp_path) == f"{tmp_path}/{name}: '{name}' is no component's name: lower-case letters, digits and inner dashes only"
+
+
+def test_a_name_that_is_not_utf_8_is_refused_in_printable_words(tmp_path: Path) -> None:
+    os.mkdir(os.fsencode(tmp_path) + b"/caf\xe9")  # noqa: PTH102
+    assert "'caf\\xe9' is no component's name" in refused(tmp_path)
+    assert refused(tmp_path).isprintable()
 
 
 def test_a_folder_without_dockerfile_is_refused(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_mounts_are_tables_with_a_type() -> None:
         ('["a b", "c"]', ["a b", "c"]),
         ("[a b", ["[a", "b"]),
         ("[1, 2]", ["[1,", "2]"]),
-        ("\"a b\" 'c d' e\"f g\"", ["a b", "c d", "ef g"]),
+        ('"a b" \'c d\' e"f g"', ["a b", "c d", "ef g"]),
         ("a\\ b c", ["a\\ b", "c"]),
     ],
 )
@@ -140,3 +140,12 @@ def test_only_a_word_that_is_one_variable_has_a_sole_variable() -> None:
     assert instructions.sole_variable("$BASE_PYTHON") == "BASE_PYTHON"
     assert instructions.sole_variable("${BASE_PYTHON}:1") is None
     assert instructions.sole_variable("${BASE:-x}") is None
+
+
+def test_the_flag_that_ends_a_line_is_taken_whole() -> None:
+    assert read("RUN --network=none\n")[0].flags == (("network", "none"),)
+
+
+def test_a_text_that_is_not_closed_is_unresolved() -> None:
+    with pytest.raises(Unresolved):
+        instructions.substitute("${A:-${A}", {"A": "1"})

@@ -29,7 +29,9 @@ def test_a_reference_is_completed_as_docker_does_it(text: str, full: str) -> Non
     assert references.normalise(full) == full
 
 
-@pytest.mark.parametrize("text", ["", "Python", "a//b", "python:", ":3", "a b", "python@sha256:12", "https://ghcr.io/a", "a/../b", "x:" + "t" * 129])
+@pytest.mark.parametrize(
+    "text", ["", "Python", "a//b", "python:", ":3", "a b", "python@sha256:12", "https://ghcr.io/a", "a/../b", "x:" + "t" * 129]
+)
 def test_what_is_no_reference_is_refused_with_its_text(text: str) -> None:
     with pytest.raises(UsageError) as raised:
         references.parse(text)
@@ -60,6 +62,8 @@ def test_a_reserved_reference_leads_back_to_its_component() -> None:
     assert references.component_of(references.reserved("base-python")) == "base-python"
 
 
-@pytest.mark.parametrize("text", ["component.invalid/x:latest", "component.invalid/X:unstamped", "a component.invalid/x:unstamped", "python"])
+@pytest.mark.parametrize(
+    "text", ["component.invalid/x:latest", "component.invalid/X:unstamped", "a component.invalid/x:unstamped", "python"]
+)
 def test_anything_else_stands_for_no_component(text: str) -> None:
     assert references.component_of(text) is None
