@@ -52,7 +52,8 @@ def specification(name: str, steps: Mapping[str, Mapping[str, Any]], parameters:
 
 def text(document: Mapping[str, Any], *more: Mapping[str, Any]) -> str:
     """Write documents as kfp does."""
-    return yaml.safe_dump_all([dict(document), *map(dict, more)], sort_keys=True)
+    apart = json.loads(json.dumps([document, *more]))  # what two places share would become an alias
+    return yaml.safe_dump_all(apart, sort_keys=True)
 
 
 class QuietRuns(Runs):
