@@ -7,10 +7,11 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.pipelines import COMPILED, DIGEST, IMAGES, OTHER_DIGEST, write_project
+from tests.support.pipelines import COMPILED, DIGEST, IMAGES, OTHER_DIGEST, TEMPLATE, write_project
 from trainshed import config, settings
 from trainshed.console import Console
 from trainshed.errors import NothingSelected, UsageError
@@ -146,6 +147,9 @@ def test_every_file_that_was_read_is_a_cause_to_compile_again(warm: Room) -> Non
     (warm.root / "pipeline_templates" / "_names.py").write_text("NAME = 'other-training'\n")
     assert cause() == "changed: pipeline_templates/_names.py"
     assert "name: other-training" in warm.file("training.template.yaml").read_text()
+    (warm.root / "pipeline_templates" / "_names.py").unlink()
+    template.write_text(TEMPLATE)
+    assert cause() == "removed: pipeline_templates/_names.py, changed: pipeline_templates/training.py"
     record = warm.root / ".trainshed" / "pipelines" / "training.json"
     document = json.loads(record.read_text())
     document["versions"]["kfp"] = "2.16.0"
@@ -153,6 +157,21 @@ def test_every_file_that_was_read_is_a_cause_to_compile_again(warm: Room) -> Non
     assert cause() == f"kfp 2.16.0 → {compiler.versions()['kfp']}"
     record.write_text("{")
     assert cause() == "not compiled here before"
+
+
+def test_a_template_that_changes_while_it_is_compiled_is_compiled_again(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    compile_all = compiler.compile_all
+
+    def slowly(*arguments: Any, **named: Any) -> Any:
+        outcomes = compile_all(*arguments, **named)
+        (room.root / "pipeline_templates" / "training.py").write_text(TEMPLATE.replace("small-training", "new-training"))
+        return outcomes
+
+    with monkeypatch.context() as patched:
+        patched.setattr(compiler, "compile_all", slowly)
+        assert compiling.compile_templates(room.context)[0].details["pipeline"] == "small-training"
+    (again,) = compiling.compile_templates(room.context)
+    assert (again.cause, again.details["pipeline"]) == ("not compiled here before", "new-training")
 
 
 def test_templates_compile_in_one_process_beside_other_work(room: Room) -> None:

@@ -49,7 +49,7 @@ class Guard:
         """Start to watch; an audit hook stays for the life of the process."""
         self._active = True
         if not self._installed:
-            sys.addaudithook(self._hook)
+            sys.addaudithook(self.audit)
             self._installed = True
 
     def off(self) -> None:
@@ -80,7 +80,8 @@ class Guard:
             frame = frame.f_back
         return f"{self.shown(frame.f_code.co_filename)}:{frame.f_lineno}" if frame is not None else ""
 
-    def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+    def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Take one audit event; raise `Refused` for what a template may not do."""
         if not self._active:
             return
         if event == "open":
