@@ -88,6 +88,9 @@ def _scheduled(  # noqa: PLR0913 - all by keyword but the first
         on_end=lambda _node, result: None if result.status in {Status.CACHED, Status.SKIPPED} else context.console.end(result),
     )
     work.survey.hashes.save()
+    if "scan" in checks:
+        for warning in work.waiver_warnings():
+            context.console.warning(f"{context.config.project.shown(context.config.scan.waivers)}: {warning}")
     return tuple(failed_case(outcome) for outcome in outcomes.values())
 
 
@@ -122,5 +125,5 @@ def show(context: Context, report: Report) -> None:
         )
         seconds = sum(result.seconds for result in results.values())
         verdicts = [str(results[check].status) if check in results else "" for check in CHECKS]
-        rows.append((name, digest[:19], *verdicts, cause or "unchanged", f"{seconds:.1f}"))
+        rows.append((name, digest[:19], *verdicts, cause, f"{seconds:.1f}"))
     context.console.table(report.stage, ("component", "digest", *CHECKS, "cause", "seconds"), rows)

@@ -12,7 +12,6 @@ from trainshed.services.spec import Service
 from trainshed.tools import process
 from trainshed.tools.ecs import Ecs, ServiceState, Task
 
-_POLL_EMBEDDED, _POLL_ECS = 0.25, 5.0
 _LOST_ANSWERS = 5
 _TASKS_SHOWN = 3
 _ROLLBACK_SECONDS = 900.0
@@ -31,11 +30,6 @@ class Watch:
     ends: float | None = None
     seen: set[str] = field(default_factory=set)
     shown: set[str] = field(default_factory=set)
-
-    @property
-    def pause(self) -> float:
-        """Return the seconds between two looks."""
-        return _POLL_EMBEDDED if self.ecs.embedded else _POLL_ECS
 
     def note(self, text: str) -> None:
         """Show a line, and keep it in the log."""
@@ -100,7 +94,7 @@ def follow(watch: Watch) -> str:
                 f"{watch.service.name}: the deadline passed before {short(watch.revision)} was rolled out{stopped}; ECS goes on",
                 next_step=f"Look at the service's events, or run `trainshed deploy {watch.service.file.parent.name}` again to follow on.",
             )
-        process.pause(watch.pause)
+        process.pause(watch.ecs.poll)
 
 
 def roll_back(watch: Watch, previous: str | None) -> str:
@@ -171,7 +165,7 @@ def _await(watch: Watch, deployment: str) -> None:
         found = state.deployment(deployment) if state is not None else None
         if found is None or found.rollout != "IN_PROGRESS":
             return
-        process.pause(watch.pause)
+        process.pause(watch.ecs.poll)
 
 
 def _stopped(watch: Watch) -> str:

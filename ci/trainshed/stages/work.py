@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from trainshed.errors import Interrupted, TrainshedError, UsageError
 from trainshed.files import write_bytes
 from trainshed.findings import waivers as waivers_of
+from trainshed.findings.model import from_document
+from trainshed.findings.policy import judge, warnings
 from trainshed.findings.waivers import Waiver
 from trainshed.images.inputs import Inputs, changes, check_inputs
 from trainshed.images.planning import CHECKS, Facts, Standing
@@ -110,13 +112,10 @@ class Work:
         """Return the version of a check: all that its outcome depends on besides the image."""
         if check == "scan":
             policy = self.context.config.scan
-            over: Any = [
-                policy.fail_on,
-                policy.scanners,
-                policy.without_db,
-                [_plain(waiver) for waiver in self.waivers],
-                self.trivy.version,
-            ]
+            today = datetime.now(UTC).date()
+            own = [waiver for waiver in self.waivers if not waiver.components or name in waiver.components]
+            waivers = [(asdict(waiver), waiver.expires >= today) for waiver in own]
+            over: Any = [policy.fail_on, policy.scanners, policy.without_db, waivers, self.trivy.version]
         else:
             component = self.survey.components[name]
             test_only = set(self.survey.graph.foreign(name)) - set(self.survey.graph.image_bases(name))
@@ -254,7 +253,7 @@ class Work:
             self.context.ledger.attach(self.found[name].digest, scanning.SBOM, scanned.sbom)
         self._write_sbom(name, scanned.sbom)
         seconds = time.monotonic() - started
-        kept = details(findings=scanned.findings, notes=list(scanned.notes), message=scanned.message)
+        kept = details(findings=scanned.findings, notes=list(scanned.notes), message=scanned.message, database=scanned.database)
         self._record(name, "scan", version, green=scanned.green, seconds=seconds, kept=kept)
         for note in scanned.notes:
             self.context.console.warning(f"scan {name}: {note}")
@@ -380,6 +379,17 @@ class Work:
         if sbom:
             write_bytes(self.context.config.project.work_dir / "reports" / "sbom" / f"{name}.cdx.json", sbom)
 
+    def waiver_warnings(self) -> list[str]:
+        """Say which waivers are expired, soon to expire, or without a finding, by what all scans found."""
+        today, used = datetime.now(UTC).date(), set[Waiver]()
+        scanned = {name: verdicts["scan"] for name, verdicts in self.verdicts.items() if "scan" in verdicts}
+        for name, verdict in scanned.items():
+            findings = [from_document(document) for document in verdict.findings]
+            fail_on = self.context.config.scan.fail_on
+            used |= judge(findings, fail_on=fail_on, waivers=self.waivers, today=today, component=name).used
+        complete = set(scanned) == set(self.survey.components)
+        return warnings(self.waivers, used=used, today=today, complete=complete, components=self.survey.components)
+
     def lock_entries(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Return the lock's entries for components whose checks are all green."""
         entries = {}
@@ -413,7 +423,3 @@ def _without_bases(old: Mapping[str, Any], inputs: Inputs, waiting: Iterable[str
     """Take bases that are not built yet out of the comparison: what they move is said by their names."""
     taken = {base: inputs.manifest["bases"][base] for base in waiting}
     return {**old, "bases": {**old.get("bases", {}), **taken}}
-
-
-def _plain(waiver: Waiver) -> dict[str, Any]:
-    return asdict(waiver)

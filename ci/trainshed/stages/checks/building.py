@@ -46,18 +46,18 @@ def make(context: Context, component: Component, recipe: Recipe, *, log: Path) -
         WorkFailed: the build failed or took too long.
         UsageError: the context or a secret is not there.
     """
-    target = recipe.target or component.dockerfile.final.target
+    text = recipe.text if recipe.target else _up_to_the_image(component, recipe.text)
     with files.scratch(context.config.project.state, "context") as scratch:
         archive = scratch / "context.tar"
         with archive.open("wb") as out:
-            write_context(context_files(component, target=recipe.target), recipe.text, out)
+            write_context(context_files(component, target=recipe.target), text, out)
         with _secrets(
             component.dockerfile.secrets(recipe.target), context.config.build.secrets, scratch, context.config.project.root
         ) as found:
             order = Order(
                 context=archive,
                 dockerfile="Dockerfile",
-                target=target,
+                target=recipe.target,
                 tag=recipe.tag,
                 args=_declared(component, recipe),
                 secrets=found,
@@ -69,6 +69,13 @@ def make(context: Context, component: Component, recipe: Recipe, *, log: Path) -
                 context.builder.build(order)
             except process.ProcessFailed as error:
                 raise _failed(component, recipe.target, error) from error
+
+
+def _up_to_the_image(component: Component, text: str) -> str:
+    """Cut the stages behind the image's, which then needs no name: older builders find a nameless stage only as the last one."""
+    stages, final = component.dockerfile.stages, component.dockerfile.final
+    later = stages[final.index + 1 :]
+    return "\n".join(text.split("\n")[: later[0].line - 1]) + "\n" if later else text
 
 
 def _failed(component: Component, target: str | None, error: process.ProcessFailed) -> WorkFailed:
