@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from trainshed.errors import UsageError, suggestion
@@ -16,6 +17,20 @@ from trainshed.images.instructions import Instruction, fault
 TEST_STAGE = "test"
 SCRATCH = "scratch"
 _HIDDEN_INPUTS = re.compile(r"(?:COPY|ADD)\s|RUN\s+--mount", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class External:
+    """An image that the lines of one instruction ask for, as written."""
+
+    written: str
+    line: int
+    last_line: int
+
+    @property
+    def argument(self) -> str | None:
+        """Return the build argument that the text consists of: the way in which own bases come."""
+        return lines.sole_variable(self.written)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,19 +50,17 @@ class Stage:
         """Return what ``docker build --target`` takes: the name, else the index."""
         return self.name or str(self.index)
 
-
-@dataclass(frozen=True, kw_only=True)
-class External:
-    """An image that the lines of one instruction ask for, as written."""
-
-    written: str
-    line: int
-    last_line: int
-
-    @property
-    def argument(self) -> str | None:
-        """Return the build argument that the text consists of: the way in which own bases come."""
-        return lines.sole_variable(self.written)
+    @cached_property
+    def sources(self) -> tuple[External, ...]:
+        """Return what the stage takes from, stages and images alike: its base, and each ``from`` of COPY, ADD and ``RUN --mount``."""
+        found = [External(written=self.base, line=self.line, last_line=self.last_line)]
+        for step in self.instructions:
+            if step.keyword in {"COPY", "ADD"} and step.flag("from"):
+                found.append(External(written=step.flag("from"), line=step.line, last_line=step.last_line))
+            elif step.keyword == "RUN" and step.flags:
+                named = (mount["from"] for mount in step.mounts() if mount.get("from"))
+                found += [External(written=name, line=step.line, last_line=step.last_line) for name in named]
+        return tuple(found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +72,7 @@ class Dockerfile:
     escape: str
     args: Mapping[str, str | None]
     stages: tuple[Stage, ...]
+    _needed: dict[str | None, tuple[Stage, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def final(self) -> Stage:
@@ -82,20 +96,23 @@ class Dockerfile:
 
     def needed(self, target: str | None) -> tuple[Stage, ...]:
         """Return the stages that a target (None: the image) is made of, in the file's order, itself included."""
+        if target in self._needed:
+            return self._needed[target]
         waiting = [self.final if target is None else self.stage(target)]
         found: dict[int, Stage] = {}
         while waiting:
             stage = waiting.pop()
             found[stage.index] = stage
-            for source in self._sources(stage):
+            for source in stage.sources:
                 needed = self._find(source.written, stage.index)
                 if needed is not None and needed.index not in found:
                     waiting.append(needed)
-        return tuple(found[index] for index in sorted(found))
+        self._needed[target] = tuple(found[index] for index in sorted(found))
+        return self._needed[target]
 
     def externals(self, stages: Iterable[Stage]) -> list[External]:
         """Return the images from outside that stages ask for (FROM, ``--from=``), in the file's order; no ``scratch``."""
-        sources = ((source, stage) for stage in stages for source in self._sources(stage))
+        sources = ((source, stage) for stage in stages for source in stage.sources)
         return [source for source, stage in sources if source.written != SCRATCH and self._find(source.written, stage.index) is None]
 
     def references(self, target: str | None, args: Mapping[str, str]) -> tuple[str, ...]:
@@ -141,17 +158,6 @@ class Dockerfile:
             return self.stages[int(name)] if int(name) < before else None
         lower = name.lower()
         return next((stage for stage in reversed(self.stages[:before]) if stage.name == lower), None)
-
-    @staticmethod
-    def _sources(stage: Stage) -> Iterator[External]:
-        """Name what a stage takes from: its base, and each ``from`` of COPY, ADD and ``RUN --mount``; stages are among them."""
-        yield External(written=stage.base, line=stage.line, last_line=stage.last_line)
-        for step in stage.instructions:
-            if step.keyword in {"COPY", "ADD"} and step.flag("from"):
-                yield External(written=step.flag("from"), line=step.line, last_line=step.last_line)
-            elif step.keyword == "RUN" and step.flags:
-                named = (mount["from"] for mount in step.mounts() if mount.get("from"))
-                yield from (External(written=name, line=step.line, last_line=step.last_line) for name in named)
 
     def _values(self, args: Mapping[str, str]) -> dict[str, str]:
         """Give the global arguments their values, one after the other: a default may stand on earlier ones."""

@@ -77,8 +77,8 @@ def check_inputs(component: Component, *, hashes: HashCache, args: Mapping[str, 
     """
     dockerfile, document = component.dockerfile, dict[str, Any](extra=dict(extra))
     if component.has_tests:
-        image = dockerfile.needed(None)
-        stages = [stage for stage in dockerfile.needed(TEST_STAGE) if stage not in image]
+        image = {stage.index for stage in dockerfile.needed(None)}
+        stages = [stage for stage in dockerfile.needed(TEST_STAGE) if stage.index not in image]
         document["dockerfile"] = hashes.digest(str(dockerfile.path))
         document["files"] = _files(files_of(component, stages), hashes)
         more = dockerfile.arguments(TEST_STAGE) - dockerfile.arguments(None)
