@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import sys
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -129,7 +133,7 @@ def test_every_wrong_template_is_told_with_its_line_and_hurts_no_other(root: Pat
     assert good(outcomes["training"]).text == COMPILED
     assert (root / "trainshed.toml").exists()
     after = {path for path in root.rglob("*") if "logs" not in path.parts and path.suffix != ".py"}
-    assert after <= {*before, root / "build"}
+    assert after <= {*before, root / "build", root / ".trainshed"}
 
 
 def test_code_that_never_ends_is_ended_and_its_line_told(root: Path) -> None:
@@ -203,3 +207,35 @@ def test_an_interruption_ends_the_compiler_and_leaves_nothing(root: Path) -> Non
         timer.cancel()
         process.stopping.clear()
     assert list((root / ".trainshed").iterdir()) == []
+
+
+def test_a_killed_command_leaves_no_compiler_behind(root: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from trainshed.tools.compiler import *; root = Path(sys.argv[1]);"
+        "job = Job(name='waits', source=root / 'pipeline_templates/waits.py', kind='python', log=root / 'build/logs/waits.log');"
+        "compile_all([job], root=root, components=root / 'components', scratch=root / '.killed', limit=3600)"
+    )
+    jobs(root, {"waits": "import os, time\nopen(os.environ['TMPDIR'] + '/began', 'w').close()\ntime.sleep(3600)\n"})
+    with subprocess.Popen([sys.executable, "-c", code, str(root)]) as command:
+        wait_for(lambda: bool(list((root / ".killed").glob("*/home/began"))))
+        assert compilers(root)
+        command.kill()
+    wait_for(lambda: not compilers(root))
+
+
+def compilers(root: Path) -> list[str]:
+    """Return the command lines of the compilers of a project that are alive."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            line = (entry / "cmdline").read_bytes().decode(errors="replace")
+            if "trainshed.pipelines.child" in line and str(root) in line:
+                found.append(line)
+    return found
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -29,6 +29,7 @@ Answer = dict[str, Any]
 
 NO_KFP = 4
 _CLONE_NEWNET = 0x40000000
+_PR_SET_PDEATHSIG = 1
 _LATE_SECONDS = 5.0
 _POLL_SECONDS = 0.01
 _STACK_LINE = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+) in ')
@@ -37,6 +38,7 @@ _leave = os._exit
 
 def main(arguments: list[str]) -> int:
     """Do the jobs of a file, one after the other; return the exit code."""
+    _die_with_parent()
     jobs: list[Job] = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
     try:
         import kfp.compiler
@@ -54,8 +56,9 @@ def _forked(job: Job) -> int:
     """Run one job in a fork; return its wait status."""
     sys.stdout.flush()
     sys.stderr.flush()
-    pid = os.fork()
+    server, pid = os.getpid(), os.fork()
     if pid == 0:
+        _die_with_parent(server)
         _fork_main(job)
     deadline = time.monotonic() + job["limit"] + _LATE_SECONDS
     while True:
@@ -66,6 +69,13 @@ def _forked(job: Job) -> int:
             os.kill(pid, signal.SIGKILL)
             return os.waitpid(pid, 0)[1]
         time.sleep(_POLL_SECONDS)
+
+
+def _die_with_parent(parent: int | None = None) -> None:
+    """Ask the kernel for SIGKILL when the parent dies, however it dies: nothing may go on compiling for nobody."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent is not None and os.getppid() != parent:
+        _leave(1)
 
 
 def _fork_main(job: Job) -> NoReturn:
