@@ -177,10 +177,9 @@ class _Upload:
 
     def _version_name(self) -> str:
         """Name the version ``<branch>-<commit>-<content>``: the same for the same content of the same commit."""
-        branch = re.sub(r"[^A-Za-z0-9._]+", "-", self._head.branch or "detached").strip("-.") or "branch"
-        parts = [(self._head.commit or "uncommitted")[:_SHORT], self._stamped.digest.removeprefix("sha256:")[:_SHORT]]
-        tail = "-".join(parts)
-        return f"{branch[: VERSION_NAME_LIMIT - len(tail) - 1]}-{tail}"
+        tail = f"{(self._head.commit or '')[:_SHORT] or 'uncommitted'}-{self._stamped.digest.removeprefix('sha256:')[:_SHORT]}"
+        branch = re.sub(r"[^A-Za-z0-9._]+", "-", self._head.branch or ("detached" if self._head.commit else "")).strip("-.")
+        return f"{branch[: VERSION_NAME_LIMIT - len(tail) - 1]}-{tail}".removeprefix("-")
 
     def _description(self) -> str:
         lines = [
