@@ -96,7 +96,7 @@ def build_client(context: Context) -> Finding:
     if host is None:
         return Finding(text="comes with the engine")
     client = BuildClient.probe(context.config.build.builder, engine_host=host)
-    return Finding(text=client.described, warning="" if client.buildkit else "without BuildKit, secret mounts fail")
+    return Finding(text=client.described(), warning="" if client.buildkit else "without BuildKit, secret mounts fail")
 
 
 def git(context: Context) -> Finding:
