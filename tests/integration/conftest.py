@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.registry import running_registry
 from trainshed.console import Console
 from trainshed.local import bases, debian
 from trainshed.local.services import Embedded
@@ -61,3 +62,11 @@ def base_image(docker_host: str) -> str:
     with Engine.connect(docker_host) as engine:
         assert bases.ensure_base(engine, BASE_IMAGE, state=STATE, console=Console(stream=sys.stderr))
     return BASE_IMAGE
+
+
+@pytest.fixture(scope="session")
+def image_registry(docker_host: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return ``127.0.0.1:PORT`` of a real registry that lives as long as the run."""
+    assert docker_host
+    with running_registry(tmp_path_factory.mktemp("registry")) as address:
+        yield address

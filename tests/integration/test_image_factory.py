@@ -15,7 +15,7 @@ from tests.support.image_world import BASE, NORMALISED, World, world
 from tests.support.registry import running_registry
 from trainshed.errors import RemoteError, UsageError, WorkFailed
 from trainshed.images.inputs import Inputs
-from trainshed.tools.docker import TEMPORARY, temporary_tag
+from trainshed.tools.docker import temporary_tag
 
 PLAIN = f"FROM {BASE}\nCOPY program.py /program.py\n"
 CHECK = """import os, socket
@@ -51,14 +51,10 @@ def here(tmp_path_factory: pytest.TempPathFactory, base_image: str) -> Iterator[
         yield made
 
 
-def unfinished() -> list[str]:
-    images = subprocess.run(
-        ["docker", "images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={TEMPORARY}/*"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return [line for line in images.stdout.split() if line.endswith(temporary_tag("x").rpartition(":")[2])]
+def unfinished(here: World, name: str) -> list[str]:
+    """Return the tags that mark a component's image, or its tests', as unfinished work."""
+    tags = (temporary_tag(name), temporary_tag(f"{name}-test"))
+    return [tag for tag in tags if here.context.engine.image(tag) is not None]
 
 
 def test_an_image_is_built_pushed_and_found_again_by_its_inputs(here: World) -> None:
@@ -66,7 +62,7 @@ def test_an_image_is_built_pushed_and_found_again_by_its_inputs(here: World) -> 
     reference = here.pushed(component)
     tag = f"{here.repository(component)}:in-{here.inputs(component).digest.removeprefix('sha256:')}"
     assert here.context.registry.digest(tag) == reference.partition("@")[2]
-    assert unfinished() == []
+    assert unfinished(here, component.name) == []
 
 
 def test_the_content_of_the_tree_is_built_even_where_size_and_time_stayed_equal(here: World) -> None:
@@ -91,7 +87,7 @@ def test_a_file_that_changes_while_the_image_is_built_fails_it_with_the_files_na
 
     with pytest.raises(WorkFailed, match=r"changed while its image was built \(changed: program\.py\)"):
         here.build(component, again=again)
-    assert unfinished() == []
+    assert unfinished(here, component.name) == []
 
 
 def test_a_local_base_that_moves_meanwhile_fails_the_build(here: World) -> None:
@@ -105,7 +101,7 @@ def test_a_failing_build_says_so_and_leaves_nothing(here: World) -> None:
     with pytest.raises(WorkFailed, match=r"broken/Dockerfile: the build of the image failed \(code 1\)"):
         here.build(component)
     assert "exit code: 3" in here.log.read_text()
-    assert unfinished() == []
+    assert unfinished(here, component.name) == []
 
 
 def test_a_build_past_its_limit_is_ended(here: World) -> None:
@@ -157,7 +153,7 @@ def test_tests_run_in_the_image_as_its_user_without_network(here: World) -> None
     tested = here.test(component, here.pushed(component))
     assert tested.green, tested.message
     assert [case.name for case in tested.cases] == ["user-1234-network-False", "answer"]
-    assert unfinished() == []
+    assert unfinished(here, component.name) == []
 
 
 def test_a_failing_test_is_named(here: World) -> None:
@@ -217,9 +213,9 @@ commandTests:
     component = here.component("shaped", {"Dockerfile": PLAIN, "program.py": "x\n", "structure-test.yaml": checks})
     tested = here.test(component, here.pushed(component))
     assert tested.message == "1 of 3 structure checks failed: Command Test: wrong"
-    assert unfinished() == []
+    assert unfinished(here, component.name) == []
     broken = here.component("shaped", {"structure-test.yaml": "schemaVersion: 2.0.0\ncommandTest: []\n"})
-    with pytest.raises(UsageError, match=r"structure-test\.yaml: .*field commandTest not found"):
+    with pytest.raises(UsageError, match=r"(?s)structure-test\.yaml: .*field commandTest not found"):
         here.test(broken, here.pushed(broken))
 
 

@@ -100,7 +100,7 @@ def world(root: Path, address: str, *, settings: str = "") -> Iterator[World]:
     made = config.load(root / "trainshed.toml", environment="ci")
     context = Context(config=made, console=Console(stream=io.StringIO()), tier=Tier.LAPTOP)
     here = World(root=root, address=address, context=context, log=root / "build" / "logs" / "log")
-    here.log.parent.mkdir(parents=True)
+    here.log.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield here
     finally:
