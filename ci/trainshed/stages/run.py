@@ -117,7 +117,7 @@ def _upload(context: Context, names: Sequence[str], flow: _Flow) -> Report:
     return upload.upload(context, names, deadline=flow.left())
 
 
-def _launch(  # noqa: PLR0913, PLR0917 - handed through
+def _launch(  # noqa: PLR0913 - handed through
     context: Context,
     names: Sequence[str],
     flow: _Flow,
