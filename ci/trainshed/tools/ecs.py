@@ -21,6 +21,7 @@ _DENIED = ("AccessDeniedException", "AccessDenied", "UnrecognizedClientException
 _SERVER_ERROR = 500
 _DESCRIBED_AT_ONCE = 100
 _ATTEMPTS = 5
+_POLL_EMBEDDED, _POLL_ECS = 0.25, 5.0
 _FIRST_PAUSE = 0.2
 _LOOKING = ("describe_", "list_", "get_")
 
@@ -126,10 +127,14 @@ class Ecs:
         region: of AWS.
         endpoint_url: another address of the API; None for AWS's own.
         anonymous: send no credentials and ask no proxy: the embedded service.
+        poll: seconds between two looks at a deployment; None: what the service bears.
     """
 
-    def __init__(self, *, cluster: str, region: str, endpoint_url: str | None = None, anonymous: bool = False) -> None:
+    def __init__(
+        self, *, cluster: str, region: str, endpoint_url: str | None = None, anonymous: bool = False, poll: float | None = None
+    ) -> None:
         self.cluster, self.region, self.endpoint_url, self.embedded = cluster, region, endpoint_url, anonymous
+        self.poll = poll if poll is not None else _POLL_EMBEDDED if anonymous else _POLL_ECS
 
     def check_cluster(self) -> None:
         """Make sure that the cluster is there.
