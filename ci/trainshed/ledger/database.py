@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from trainshed.errors import RemoteError, UsageError
@@ -80,7 +80,7 @@ class Database:
         return sa.literal_column(text, sa.Double())
 
     def insert_new(self, table: sa.Table, values: Mapping[str, Any]) -> sa.Insert:
-        """Return the insertion of a row that does nothing, and counts 0 rows, when its primary key is there already."""
+        """Return the insertion of a row that does nothing when its primary key is there already."""
         if self.sqlite:
             return sqlite_insert(table).values(values).on_conflict_do_nothing()
         return postgresql_insert(table).values(values).on_conflict_do_nothing()
@@ -114,6 +114,8 @@ class Database:
         except (DBAPIError, PoolTimeout) as error:
             cause = error.orig if isinstance(error, DBAPIError) else error
             raise _error(self.shown, _first_line(cause), sqlite=self.sqlite) from error
+        except StatementError as error:  # a value that cannot be sent: the caller's bug, named alike for both databases
+            raise error.orig or error from None
 
 
 def _error(shown: str, said: str, *, sqlite: bool) -> UsageError | RemoteError:

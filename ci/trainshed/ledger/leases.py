@@ -78,12 +78,13 @@ def _take(database: Database, key: str, token: str, ttl: float) -> tuple[str, bo
     """Try once; return the former or present holder (empty for none) and whether the lease is ours now."""
     mine = {"owner": owner.mark(), "token": token, "expires": database.clock + ttl}
     with database.write() as connection:
-        if connection.execute(database.insert_new(leases, {"key": key, **mine})).rowcount == 1:
-            return "", True
+        connection.execute(database.insert_new(leases, {"key": key, **mine}))
         free = (leases.c.expires < database.clock).label("free")
         row = connection.execute(sa.select(leases, free).where(leases.c.key == key).with_for_update()).one_or_none()
         if row is None:  # given back between the two statements
             return "", False
+        if row.token == token:
+            return "", True
         if not row.free and owner.alive(row.owner) is not False:
             return str(row.owner), False
         connection.execute(leases.update().where(leases.c.key == key).values(mine))
