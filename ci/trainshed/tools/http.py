@@ -15,7 +15,16 @@ from typing import Any, Self
 from urllib.parse import SplitResult, urlsplit
 
 import urllib3
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, NewConnectionError, ProtocolError, ProxyError, SSLError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    MaxRetryError,
+    NewConnectionError,
+    ProtocolError,
+    ProxyError,
+    ResponseError,
+    SSLError,
+)
 from urllib3.exceptions import TimeoutError as Urllib3TimeoutError
 
 from trainshed import settings
@@ -287,7 +296,7 @@ def _cause(error: BaseException | None) -> str:  # noqa: PLR0911 - one line per 
             return f"the connection broke ({_innermost(error)})"
         case _TooLargeError():
             return f"an answer of more than {BODY_LIMIT >> 20} MiB"
-        case None:
+        case ResponseError():
             return "too many redirects"
         case _:
             return type(error).__name__
