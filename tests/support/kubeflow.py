@@ -26,9 +26,19 @@ IMAGE = "python:3.11-slim-bookworm"
 OUTPUTS = {"artifacts": {"model": {"artifactType": {"schemaTitle": "system.Model", "schemaVersion": "0.0.1"}}}}
 
 
-def step(program: str, *, needs: Sequence[str] = (), image: str = IMAGE, outputs: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Describe a task that runs a Python program; its arguments are the paths of its outputs."""
-    return {"program": program, "needs": list(needs), "image": image, "outputs": dict(outputs or {})}
+PYTHON, SHELL = ("python3", "-c"), ("sh", "-c")
+
+
+def step(
+    program: str,
+    *,
+    needs: Sequence[str] = (),
+    image: str = IMAGE,
+    outputs: Mapping[str, Any] | None = None,
+    language: tuple[str, str] = PYTHON,
+) -> dict[str, Any]:
+    """Describe a task that runs a program; its arguments are the paths of its outputs (for the shell ``$0``, ``$1``…)."""
+    return {"command": [*language, program], "needs": list(needs), "image": image, "outputs": dict(outputs or {})}
 
 
 def specification(name: str, steps: Mapping[str, Mapping[str, Any]], parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -39,7 +49,7 @@ def specification(name: str, steps: Mapping[str, Mapping[str, Any]], parameters:
         paths += [f"{{{{$.outputs.parameters['{output}'].output_file}}}}" for output in told["outputs"].get("parameters", {})]
         tasks[task] = {"componentRef": {"name": f"comp-{task}"}, "taskInfo": {"name": task}, "dependentTasks": told["needs"]}
         components[f"comp-{task}"] = {"executorLabel": f"exec-{task}", "outputDefinitions": told["outputs"]}
-        executors[f"exec-{task}"] = {"container": {"image": told["image"], "command": ["python3", "-c", told["program"]], "args": paths}}
+        executors[f"exec-{task}"] = {"container": {"image": told["image"], "command": told["command"], "args": paths}}
     return {
         "pipelineInfo": {"name": name},
         "schemaVersion": "2.1.0",

@@ -2,7 +2,7 @@
 # mypy: disable-error-code="untyped-decorator,valid-type"
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from kfp import compiler, dsl
 
@@ -32,6 +32,19 @@ def read(model: dsl.Input[dsl.Model], text: dsl.OutputPath(str)) -> dsl.Containe
 def linger(seconds: int) -> dsl.ContainerSpec:
     program = "import sys, time; print('lingering', flush=True); time.sleep(float(sys.argv[1]))"
     return dsl.ContainerSpec(image=IMAGE, command=["python3", "-c", program], args=[seconds])
+
+
+@dsl.container_component
+def tell(text: dsl.OutputPath(str), word: Optional[str] = None) -> dsl.ContainerSpec:  # noqa: UP045 - what kfp reads
+    program = "import sys; open(sys.argv[1], 'w').write(sys.argv[2])"
+    given = dsl.IfPresentPlaceholder("word", then=[word], else_=["nothing"])
+    return dsl.ContainerSpec(image=IMAGE, command=["python3", "-c", program], args=[text, given])
+
+
+@dsl.pipeline(name="hopeful")
+def hopeful(word: Optional[str] = None) -> None:  # noqa: UP045 - what kfp reads
+    """Hand on a parameter that may be absent."""
+    tell(word=word)
 
 
 @dsl.pipeline(name="chain")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.kubeflow import OUTPUTS, specification, step, text
+from tests.support.kubeflow import OUTPUTS, PYTHON, specification, step, text
 from trainshed import config
 from trainshed.console import Console
 from trainshed.pipelines import lock as locks
@@ -52,9 +52,11 @@ class FlowProject:
         self.git("add", "-A")
         self.git("commit", "-q", "-m", "work")
 
-    def template(self, name: str, program: str, steps: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    def template(
+        self, name: str, program: str, steps: Mapping[str, Mapping[str, Any]] | None = None, *, language: tuple[str, str] = PYTHON
+    ) -> None:
         """Write a pipeline template whose step ``train`` runs a program, with a model and a metric as outputs."""
-        train = step(program, image=UNSTAMPED, outputs={**OUTPUTS, "parameters": METRICS})
+        train = step(program, image=UNSTAMPED, outputs={**OUTPUTS, "parameters": METRICS}, language=language)
         spec = specification(name.replace("_", "-"), {"train": train, **(steps or {})}, RATE)
         (self.root / "pipeline_templates" / f"{name}.yaml").write_text(text(spec))
 

@@ -141,6 +141,14 @@ def test_branches_and_loops_run_and_the_iterations_keep_apart(tmp_path: Path) ->
     assert sum(task["state"] == "SUCCEEDED" for name, task in ran.tasks.items() if name.startswith("keep")) == 3
 
 
+def test_an_optional_parameter_that_is_not_given_is_absent(tmp_path: Path) -> None:
+    spec = specification("flow", {"a": step("pass")}, {"rows": {"parameterType": "NUMBER_INTEGER", "isOptional": True}})
+    assert not Ran(tmp_path / "run", spec).failed
+    spec = compiled(flows.hopeful, tmp_path)
+    assert Ran(tmp_path / "none", spec).tasks["tell"]["parameters"] == {"text": "nothing"}
+    assert Ran(tmp_path / "given", spec, word="something").tasks["tell"]["parameters"] == {"text": "something"}
+
+
 def test_an_import_of_this_machine_is_shown_to_the_task_that_reads_it(tmp_path: Path) -> None:
     (tmp_path / "weights").write_text("42")
     ran = Ran(tmp_path / "run", compiled(flows.importing(tmp_path / "weights"), tmp_path))

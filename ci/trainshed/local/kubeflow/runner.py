@@ -62,7 +62,7 @@ def walk(specification: dict[str, Any], parameters: dict[str, Any], tasks: Tasks
             dag_component_spec=pipeline.root,
             executors=executors,
             components=dict(pipeline.components.items()),
-            dag_arguments=parameters,
+            dag_arguments={**_absent(pipeline.root), **parameters},
             pipeline_root=str(root),
             runner=None,
             unique_pipeline_id=placeholder_utils.make_random_id(),
@@ -71,6 +71,11 @@ def walk(specification: dict[str, Any], parameters: dict[str, Any], tasks: Tasks
     finally:
         task_executor.execute_single_task = before
     return bool(state == status.Status.FAILURE)
+
+
+def _absent(root: Any) -> dict[str, None]:  # noqa: ANN401 - a protobuf message, untyped
+    """Return the optional parameters without a default: `kfp.local` fails on them when they are not given."""
+    return {name: None for name, defined in root.input_definitions.parameters.items() if not defined.HasField("default_value")}
 
 
 def _end_on_sigterm(containers: Containers, board: Board) -> Callable[[], None]:

@@ -130,7 +130,7 @@ class Tasks:
         executor = executors[component.executor_label]
         place = {"pipeline_resource_name": pipeline_resource_name, "pipeline_root": pipeline_root, "unique_pipeline_id": unique_pipeline_id}
         try:
-            arguments = OrchestratorUtils.make_task_arguments(task_inputs_spec=task_spec.inputs, io_store=io_store)
+            arguments = _present(OrchestratorUtils.make_task_arguments(task_inputs_spec=task_spec.inputs, io_store=io_store))
             if executor.WhichOneof("spec") == "importer":
                 outputs = _import(task_spec.component_ref.name, component, executor, arguments, place)
             else:
@@ -177,6 +177,8 @@ class Tasks:
         asked = executor_input_utils.construct_executor_input(
             component_spec=component, arguments=arguments, task_root=str(root), block_input_artifact=False
         )
+        for parameter in [key for key, value in asked.inputs.parameter_values.items() if value.WhichOneof("kind") is None]:
+            del asked.inputs.parameter_values[parameter]
         shown = executor_input_utils.executor_input_to_dict(executor_input=asked, component_spec=component)
         whole = placeholder_utils.replace_placeholders(
             full_command=[*container.command, _BETWEEN, *container.args], executor_input_dict=shown, task_resource_name=name, **place
@@ -200,6 +202,11 @@ class Tasks:
             raise TaskFailed(f"exit code {code}{hint}")
         _open(root)
         return _outputs(asked, component)
+
+
+def _present(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what is optional, has no default and was not given: a task sees no such input at all."""
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def _open(root: Path) -> None:
