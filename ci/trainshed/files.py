@@ -15,6 +15,8 @@ from trainshed import owner
 from trainshed.errors import UsageError
 
 _PARTIAL = ".trainshed-partial-"
+FOREIGN = ".trainshed-foreign"
+"""Marks a folder whose content belongs to another program (an engine's layers, a registry's blobs): nothing of ours is in there."""
 
 
 def write_bytes(path: Path, content: bytes, *, mode: int = 0o644) -> None:
@@ -70,7 +72,7 @@ def scratch(parent: Path, purpose: str) -> Iterator[Path]:
 
 
 def sweep(folder: Path) -> list[Path]:
-    """Remove what dead processes left half-written under ``folder`` (any depth); return what was removed."""
+    """Remove what dead processes left half-written under ``folder`` (any depth, but not in foreign folders); return what was removed."""
     removed = []
     for found in _partials(folder):
         pid, _, start = found.name.removeprefix(_PARTIAL).split("-", 1)[0].partition("_")
@@ -85,7 +87,7 @@ def _partials(folder: Path) -> list[Path]:
     found = []
     for parent, folders, names in os.walk(folder):
         found += [Path(parent, name) for name in (*folders, *names) if name.startswith(_PARTIAL)]
-        folders[:] = [name for name in folders if not name.startswith(_PARTIAL)]
+        folders[:] = [] if FOREIGN in names else [name for name in folders if not name.startswith(_PARTIAL)]
     return found
 
 

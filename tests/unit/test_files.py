@@ -47,6 +47,15 @@ def test_sweep_removes_what_dead_processes_left_and_spares_the_living(tmp_path: 
     assert files.sweep(tmp_path / "nowhere") == []
 
 
+def test_sweep_passes_by_what_belongs_to_another_program(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / files.FOREIGN).touch()
+    theirs = tmp_path / "data" / "layer" / ".trainshed-partial-999999999_1-x"
+    theirs.mkdir(parents=True)
+    assert files.sweep(tmp_path) == []
+    assert theirs.is_dir()
+
+
 def test_text_that_is_not_there_or_not_utf8_is_refused_with_its_name(tmp_path: Path) -> None:
     (tmp_path / "bad").write_bytes(b"ok\xff")
     with pytest.raises(UsageError, match=r"bad: a note is not UTF-8 \(byte 2\)"):

@@ -24,6 +24,7 @@ _SUITES = {"bullseye": "3.9", "bookworm": "3.11", "trixie": "3.13"}
 _DEBIAN_VERSIONS = {"11": "bullseye", "12": "bookworm", "13": "trixie"}
 _PYTHON_PACKAGES = "ca-certificates,python3,python3-pip,python3-venv"
 _BUILD_SECONDS = 1800.0
+_ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "DPKG_FORCE": "unsafe-io"}  # a scratch folder needs no sync of each file
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -93,12 +94,13 @@ def _make(engine: Engine, reference: str, how: Recipe, *, folder: Path, notify: 
     log = folder / f"{re.sub(r'[^a-z0-9.]+', '-', reference)}.log"
     instead = "Install debootstrap."
     tool = debian.program("debootstrap", "debootstrap", log=log, notify=notify, instead=instead)
+    unmount(folder)  # what a killed debootstrap had mounted
     files.sweep(folder)
     with files.scratch(folder, "root") as scratch:
         root, archive = scratch / "root", scratch / "base.tar"
         command = [tool, "--variant=minbase", f"--include={how.packages}", *_keyring(), how.suite, str(root)]
         try:
-            process.run(command, log=log, timeout=_BUILD_SECONDS, environment={"DEBIAN_FRONTEND": "noninteractive"})
+            process.run(command, log=log, timeout=_BUILD_SECONDS, environment=_ENVIRONMENT)
         except process.ProcessFailed as error:
             message = f"debootstrap could not make {reference}:\n{error.outcome.output.strip()[-2000:]}"
             raise RemoteError(message, next_step=f"Read {log}; see that Debian's packages can be reached.") from error

@@ -156,6 +156,7 @@ class PrivateEngine:
 
     def _prepare(self) -> None:
         self.run_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state.make_foreign(self.folder / "data")
         files.write_json(self.folder / "engine.json", {})
         self._make_bridge()
 

@@ -11,6 +11,7 @@ from trainshed import files, settings
 from trainshed.errors import UsageError, suggestion
 from trainshed.local import debian, engine, ports
 from trainshed.local.daemons import Daemon
+from trainshed.local.state import make_foreign
 
 ENGINE, REGISTRY, KUBEFLOW, PREDICTION = "engine", "registry", "kubeflow", "prediction"
 NAMES = (ENGINE, REGISTRY, KUBEFLOW, PREDICTION)
@@ -137,6 +138,7 @@ class Embedded:
 
 
 def _configure_registry(folder: Path, port: int) -> None:
+    make_foreign(folder / "data")
     document = {
         "version": "0.1",
         "log": {"level": "warn", "accesslog": {"disabled": True}},

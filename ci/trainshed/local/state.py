@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from trainshed import files
 from trainshed.errors import RemoteError
 from trainshed.tools import process
 
@@ -40,6 +42,12 @@ def locked(file: Path, *, timeout: float = 900.0) -> Iterator[None]:
         yield
 
 
+def make_foreign(folder: Path) -> None:
+    """Make the folder of another program's data, which `files.sweep` then passes by: it may hold a million files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / files.FOREIGN).touch()
+
+
 def digest(folder: Path) -> str:
     """Return 8 hexadecimal digits that stand for a folder where its path is too long: in names of bridges, run folders, ports."""
     return hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
@@ -55,8 +63,6 @@ def run_folder(folder: Path) -> Path:
 
 
 def _writable(folder: Path) -> bool:
-    import os
-
     return os.access(folder, os.W_OK | os.X_OK)
 
 
