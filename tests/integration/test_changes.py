@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -127,19 +126,6 @@ def test_an_image_that_the_registry_lost_is_made_again(settled: Sample) -> None:
     assert plan.causes("plan")["learn"] == "the registry has no image of these inputs"
     done = settled.green("images")
     assert done.statuses("build") == {"base": "cached", "prepare": "cached", "learn": "done", "answer": "cached"}
-
-
-def test_another_checkout_finds_the_images_by_their_inputs(settled: Sample, tmp_path: Path) -> None:
-    address = (settled.green("local", "status").document)["results"]
-    registry = next(result for result in address if result["name"] == "registry")["address"]
-    other = Sample(tmp_path / "elsewhere", settled.engine)
-    for name in ("base", "prepare", "learn", "answer"):
-        shutil.rmtree(other.root / "components" / name)
-        shutil.copytree(settled.root / "components" / name, other.root / "components" / name)
-    other.append("trainshed.toml", f'\n[environments.shared]\nregistry = {{ url = "{registry}", insecure = true }}\n')
-    done = other.run("--env", "shared", "build")
-    assert done.code == 5, "a base that only this engine has cannot be resolved in a shared environment"
-    assert "python:3.11-slim-bookworm" in done.told
 
 
 def test_two_commands_at_once_build_an_input_once(settled: Sample) -> None:

@@ -18,6 +18,7 @@ from tests.support import tiny
 from trainshed import owner
 from trainshed.local import debian
 from trainshed.local.engine import PrivateEngine
+from trainshed.local.prediction.records import Store
 from trainshed.local.services import Embedded
 
 PATIENCE_SECONDS = 120.0
@@ -182,6 +183,26 @@ def test_a_killed_service_is_there_again_at_the_next_command_on_its_port(project
         assert embedded.registry_address() == address
     finally:
         embedded.down()
+
+
+def test_down_removes_the_containers_of_a_killed_prediction_service(project: Path, docker_host: str) -> None:
+    tiny.load(docker_host, project)
+    embedded = Embedded(project / ".trainshed")
+    embedded.prediction_address()
+    label = f"io.trainshed.prediction={Store(project / '.trainshed' / 'prediction' / 'state.json').identity}"
+    left = docker(docker_host, "run", "--detach", "--label", label, tiny.IMAGE, "sleep", "600")
+    other = docker(docker_host, "run", "--detach", "--label", "io.trainshed.prediction=another", tiny.IMAGE, "sleep", "600")
+    try:
+        pid = next(one.pid for one in embedded.status() if one.name == "prediction")
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: owner.start_time(pid) is None, "the end of the Prediction Service")
+        embedded.down()
+        running = docker(docker_host, "ps", "--no-trunc", "--quiet").splitlines()
+        assert left not in running
+        assert other in running
+    finally:
+        docker(docker_host, "rm", "--force", left, other, check=False)
 
 
 def test_doctor_finds_all_that_this_machine_has(project: Path) -> None:

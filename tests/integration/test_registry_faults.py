@@ -75,7 +75,7 @@ def test_a_fault_that_stays_is_an_error_whether_the_image_is_there_or_not(regist
     assert caught.value.next_step
 
 
-@pytest.mark.parametrize("kind", ["429", "502", "503", "reset"])
+@pytest.mark.parametrize("kind", ["429", "500", "502", "503", "reset"])
 def test_a_fault_that_passes_is_waited_out(registry: FaultyRegistry, kind: str) -> None:
     registry.fault = Fault(kind, times=2)
     with RegistryClient() as client:

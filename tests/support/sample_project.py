@@ -153,11 +153,11 @@ class Done:
 class Sample:
     """The project in a folder; ``engine`` is the address of the container engine."""
 
-    def __init__(self, root: Path, engine: str) -> None:
+    def __init__(self, root: Path, engine: str, *, base: str = BASE_IMAGE) -> None:
         self.root, self.engine = root, engine
         self.environment: dict[str, str] = {}
         for path, text in _files().items():
-            self.write(path, text)
+            self.write(path, text.replace(BASE_IMAGE, base))
 
     def write(self, path: str, text: str) -> None:
         """Write a file of the project."""

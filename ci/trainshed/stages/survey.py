@@ -143,7 +143,7 @@ def _resolved(context: Context, reference: str) -> Pin | TrainshedError:
     try:
         digest = context.registry.digest(reference)
     except TrainshedError as error:
-        return error
+        return RemoteError(f"base image {reference}: {error.message}", next_step=error.next_step)
     if digest is None:
         return RemoteError(f"base image {reference} is not in its registry")
     return Pin(reference=reference, digest=digest, pinned=references.pin(reference, digest))
