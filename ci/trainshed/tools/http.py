@@ -9,7 +9,7 @@ import ssl
 import threading
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import SplitResult, urlsplit
@@ -85,10 +85,14 @@ class Http:
         timeout: seconds for one try, from the connection to the last byte.
         retries: repeats after the first try, of connections that failed, lost answers and 429/502/503/504.
         verify: check certificates (``False`` only for registries that the configuration calls insecure).
+        busy: more statuses that are repeated like 503.
         interruptible: give up at once when SIGTERM arrives; ``False`` for what has to be said even then, and just then.
     """
 
-    def __init__(self, *, timeout: float = 30.0, retries: int = 3, verify: bool = True, interruptible: bool = True) -> None:
+    def __init__(
+        self, *, timeout: float = 30.0, retries: int = 3, verify: bool = True, busy: Iterable[int] = (), interruptible: bool = True
+    ) -> None:
+        self._busy = _BUSY.union(busy)
         self._timeout, self._retries, self._verify, self._interruptible = timeout, retries, verify, interruptible
         self._pools: dict[tuple[str, str | None], urllib3.PoolManager] = {}
         self._lock = threading.Lock()
@@ -145,7 +149,7 @@ class Http:
                     raise _remote(url, error) from None  # the library's text may hold a query
                 process.pause(_backoff(attempt))
             else:
-                if last or response.status not in _BUSY or not (safe or response.status == TOO_MANY):
+                if last or response.status not in self._busy or not (safe or response.status == TOO_MANY):
                     return response
                 process.pause(_retry_after(response.headers) or _backoff(attempt))
         raise AssertionError("the last attempt returns or raises")

@@ -28,7 +28,7 @@ _MANIFESTS = (
 )
 _MISSING = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND"})  # the last is Harbor's
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_NOT_AUTHENTICATED, _FORBIDDEN, _NOT_FOUND, _TOO_MANY = 401, 403, 404, 429
+_NOT_AUTHENTICATED, _FORBIDDEN, _NOT_FOUND, _TOO_MANY, _BROKEN = 401, 403, 404, 429, 500
 _TOKEN_SECONDS, _TOKEN_MARGIN = 60.0, 10.0
 
 
@@ -76,7 +76,8 @@ class RegistryClient:
         self, insecure: Iterable[str] = (), *, timeout: float = 30.0, login: Callable[[str], Login | None] = credentials.lookup
     ) -> None:
         self._insecure = frozenset(insecure)
-        self._http = Http(timeout=timeout)
+        # Distribution answers 500 to whoever asks for a tag while its file is being written: a moment later it is there.
+        self._http = Http(timeout=timeout, busy=[_BROKEN])
         self._login = login
         self._passes = _Passes()
 

@@ -80,17 +80,18 @@ def push_image(context: Context, image: Built, *, repository: str, tag: str, log
 
     try:
         found = present()
-        pushed = found
-        if found is None:
-            context.engine.tag(image.id, reference)
-            pushed = context.engine.push(reference, present=present)
-            found = present()
+        if found is not None:
+            _note(log, f"{reference} is there already: its image {found} is taken")
+            return found
+        context.engine.tag(image.id, reference)
+        pushed = context.engine.push(reference, present=present)
+        found = present()
         if found is None:
             raise RemoteError(f"{reference}: pushed, and yet the registry does not have it", next_step="Run again.")
         if found != pushed:
             _note(log, f"{reference} was pushed by another run meanwhile: its image {found} is taken")
             context.engine.remove_image(reference)  # the name stands for the other image now
-        if context.config.environment.registry is None:
+        elif context.config.environment.registry is None:
             # A plain `docker build` of a component finds its own bases by this name, the default of its build argument.
             context.engine.tag(image.id, f"{repository}:latest")
         return found
