@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,11 +132,11 @@ def until(look: Callable[[], Any], what: str) -> Any:
         time.sleep(0.05)
 
 
-def ask(address: str, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+def ask(address: str, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
     """Send one request on a connection of its own."""
     connection = http.client.HTTPConnection(address, timeout=90)
     try:
-        connection.request(method, path, body)
+        connection.request(method, path, body, dict(headers or {}))
         answer = connection.getresponse()
         return answer.status, answer.read()
     finally:

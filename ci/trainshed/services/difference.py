@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_DEFAULTS: Mapping[str, Any] = {"cpu": 0, "volumesFrom": [], "systemControls": [], "hostPort": None, "essential": True}
+_DEFAULTS: Mapping[str, Any] = {"cpu": 0, "volumesFrom": [], "systemControls": [], "essential": True}
 """What ECS adds to a container when it is registered: no difference."""
 _COMPARED = (
     "containerDefinitions",
@@ -46,15 +46,15 @@ def _flat(definition: Mapping[str, Any]) -> dict[str, Any]:
 def _walk(value: Any, place: str) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - any part of the document
     if isinstance(value, dict):
         for key, below in value.items():
-            if key in _DEFAULTS and place.startswith("containerDefinitions") and below in (_DEFAULTS[key], 0):
-                continue
-            if key == "hostPort":  # awsvpc copies the container's port
+            if key in _DEFAULTS and place.startswith("containerDefinitions") and below == _DEFAULTS[key]:
                 continue
             yield from _walk(below, f"{place}.{key}" if place else key)
     elif isinstance(value, list) and value and all(isinstance(item, dict) and "name" in item for item in value):
         for item in value:
             rest = {key: below for key, below in item.items() if key != "name"}
             yield from _walk(rest, f"{place}.{item['name']}")
+    elif place.endswith(".portMappings") and isinstance(value, list):
+        yield place, [{key: below for key, below in item.items() if key != "hostPort"} for item in value]  # copied from the container's
     elif place.endswith("RoleArn") and isinstance(value, str):
         yield place, value.rpartition("/")[2]  # ECS makes an ARN of a role's name
     else:
