@@ -292,7 +292,9 @@ class LedgerContract:
         with ledger.lease("build", deadline=0) as lease:
             assert lease.taken_over == ""
 
-    @pytest.mark.parametrize(("holder", "left"), [(DEAD, 3600.0), (ELSEWHERE, -1.0), (owner.mark(), -1.0)])
+    @pytest.mark.parametrize(
+        ("holder", "left"), [(DEAD, 3600.0), (ELSEWHERE, -1.0), (owner.mark(), -1.0)], ids=["dead", "silent", "asleep"]
+    )
     def test_the_lease_of_a_dead_or_silent_holder_is_taken_over(self, ledger: Ledger, database: Database, holder: str, left: float) -> None:
         _plant(database, holder, left)
         with ledger.lease("build", deadline=0) as lease:
