@@ -23,10 +23,12 @@ from trainshed.local import ports, state
 from trainshed.tools import process
 
 READY_SECONDS = 90.0
-END_SECONDS = 20.0
+END_SECONDS = 60.0
 _MARK = "_TRAINSHED_DAEMON"
 _LOG_LIMIT = 8 * 1024 * 1024
 _ATTEMPTS = 3
+_NAMING = 3
+"""So many words of a command line tell a server from what it starts: ``python -m trainshed.local.kubeflow``."""
 _OUTLIVE = {"BUILD_ID": "dontKillMe", "JENKINS_NODE_COOKIE": "dontKillMe"}
 """Jenkins ends what carries the build's own values of these at the build's end; a daemon is for the next build too."""
 
@@ -102,7 +104,7 @@ class Daemon:
             return False
         with state.locked(self.folder / "lock"):
             found = self.running()
-            self._end(found)
+            self._end(found, children=True)
         return found is not None
 
     def tail(self, size: int = 2000) -> str:
@@ -182,28 +184,33 @@ class Daemon:
         files.write_json(self.folder / "daemon.json", asdict(found))
         return found
 
-    def _end(self, found: Running | None) -> None:
-        """End the recorded process and every unrecorded one that carries our mark; runs with the lock held."""
+    def _end(self, found: Running | None, *, children: bool = False) -> None:
+        """End the recorded process and an unrecorded one that carries our mark; runs with the lock held.
+
+        Its children carry the mark too. They are spared when the server is only started anew: it may take them over.
+        """
         if found is not None:
             end_all({found.pid: found.start})
         self.cleanup()
-        end_all(_marked(str(self.folder)))
+        end_all(_marked(str(self.folder), () if children else self.command(0)[:_NAMING]))
         (self.folder / "daemon.json").unlink(missing_ok=True)
 
 
-def _marked(folder: str) -> dict[int, str]:
-    """Return the processes, with their starts, whose environment names the folder as the one that they serve."""
+def _marked(folder: str, command: Sequence[str] = ()) -> dict[int, str]:
+    """Return the processes, with their starts, that carry the mark of a folder and whose command line begins with ``command``."""
     mark = f"{_MARK}={folder}".encode()
+    words = [word.encode() for word in command]
     marked = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
             environment = (entry / "environ").read_bytes().split(b"\0")
+            line = (entry / "cmdline").read_bytes().split(b"\0")
         except OSError:  # gone, or of another user
             continue
         start = owner.start_time(int(entry.name))
-        if mark in environment and start is not None:
+        if mark in environment and line[: len(words)] == words and start is not None:
             marked[int(entry.name)] = start
     return marked
 

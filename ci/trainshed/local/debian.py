@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from trainshed.tools import process
 
 _RELEASE = Path("/etc/os-release")
 _LOCK_SECONDS = 300
+_LOCK_PAUSE_SECONDS = 2.0
 _ENVIRONMENT = {
     "DEBIAN_FRONTEND": "noninteractive",
     "NEEDRESTART_MODE": "l",
@@ -77,9 +79,7 @@ def install(packages: Iterable[str], *, log: Path, notify: Callable[[str], None]
     names = list(packages)
     notify(f"installing {', '.join(names)} with apt-get")
     wait = ["-o", f"DPkg::Lock::Timeout={_LOCK_SECONDS}", "-o", "Acquire::Retries=3"]
-    try:
-        process.run(["apt-get", *wait, "-qq", "update"], environment=_ENVIRONMENT, log=log, timeout=600)
-    except process.ProcessFailed:
+    if not _updated(wait):
         notify("apt-get update failed; trying with the lists that are there")
     try:
         command = ["apt-get", *wait, "-qq", "-y", "--no-install-recommends", "install", *names]
@@ -87,3 +87,13 @@ def install(packages: Iterable[str], *, log: Path, notify: Callable[[str], None]
     except process.ProcessFailed as error:
         message = f"apt-get could not install {', '.join(names)}:\n{error.outcome.output.strip()[-2000:]}"
         raise RemoteError(message, next_step=f"Run `apt-get install {' '.join(names)}` and try again.") from error
+
+
+def _updated(options: list[str]) -> bool:
+    """Bring the lists of packages up to date; unlike dpkg's, their lock is not waited for by apt-get itself."""
+    ends = time.monotonic() + _LOCK_SECONDS
+    while True:
+        done = process.run(["apt-get", *options, "-qq", "update"], environment=_ENVIRONMENT, timeout=600, check=False)
+        if done.code == 0 or "Could not get lock" not in done.errors or time.monotonic() > ends:
+            return done.code == 0
+        process.pause(_LOCK_PAUSE_SECONDS)

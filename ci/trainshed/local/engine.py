@@ -80,6 +80,21 @@ def reachable(default: Path = DEFAULT_SOCKET) -> str | None:
         raise ToolMissing(f"{default}: this user may not use the container engine", next_step=next_step) from error
 
 
+def listens(host: str) -> bool:
+    """Tell whether somebody listens at an address as in ``DOCKER_HOST``; one that is no socket file or TCP port counts as such."""
+    scheme, _, place = host.partition("://")
+    if scheme == "unix":
+        return answers(Path(place))
+    name, _, port = place.rstrip("/").rpartition(":")
+    if scheme != "tcp" or not port.isdigit():
+        return True
+    try:
+        socket.create_connection((name, int(port)), timeout=_PROBE_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
 class PrivateEngine:
     """The engine of one state folder; images and containers lie in ``folder/data``."""
 

@@ -82,6 +82,8 @@ class Embedded:
         for name in reversed(NAMES):
             done = self.private_engine.end() if name == ENGINE else self._daemon(name).end()
             ended += [name] if done else []
+            if name == PREDICTION:
+                self._remove_tasks()
         self._engine_host = None
         return ended
 
@@ -95,6 +97,21 @@ class Embedded:
             message = f"no embedded service '{name}'{suggestion(name, NAMES)}"
             raise UsageError(message, next_step=f"Known: {', '.join(NAMES)}.")
         return self._daemon(name).log
+
+    def _remove_tasks(self) -> None:
+        """Remove the containers that a Prediction Service left because it was killed; one that ends by itself leaves none."""
+        record, host = self.state / PREDICTION / "state.json", self.found_engine()
+        if not record.is_file() or host is None:
+            return
+        from trainshed.local.prediction.containers import Containers
+        from trainshed.local.prediction.records import Store
+
+        if not engine.listens(host):
+            self.notify(f"the engine at {host} does not answer: containers of the Prediction Service may be left there")
+            return
+        containers = Containers(host, Store(record).identity)
+        for container in containers.ours():
+            containers.remove(container)
 
     def _daemon(self, name: str) -> Daemon:
         if name == ENGINE:

@@ -154,6 +154,23 @@ def test_a_server_that_was_started_but_not_recorded_is_found_and_ended(make: Cal
     assert second.pid != orphan.pid
 
 
+def test_children_are_left_to_a_server_that_is_started_anew_and_ended_with_it(make: Callable[..., Daemon]) -> None:
+    parent = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True);"
+    serving = f"{parent} exec(sys.argv[1])"
+    code = SERVER.replace("sys.argv[1]", "sys.argv[2]").replace("sys.argv[2:]", "sys.argv[3:]")
+    program = [sys.executable, "-I", "-S", "-c", serving, code]
+    daemon = replace(make(), command=lambda port: [*program, str(port)])
+    first = daemon.ensure()
+    children = daemons._marked(str(daemon.folder)).keys() - {first.pid}
+    assert len(children) == 1
+    daemons.end_all({first.pid: first.start})
+    second = daemon.ensure()
+    assert children < daemons._marked(str(daemon.folder)).keys()
+    daemon.end()
+    assert daemons._marked(str(daemon.folder)) == {}
+    assert gone(second)
+
+
 def test_a_server_that_ignores_sigterm_is_killed(make: Callable[..., Daemon]) -> None:
     found = make("stubborn").ensure()
     daemons.end_all({found.pid: found.start}, grace=0.1)

@@ -97,3 +97,14 @@ def test_a_failed_installation_says_what_apt_said(apt: Path, tmp_path: Path) -> 
     with pytest.raises(RemoteError, match="Unable to locate package one") as caught:
         debian.install(["one"], log=tmp_path / "log", notify=print)
     assert caught.value.next_step == "Run `apt-get install one` and try again."
+
+
+def test_lists_that_another_apt_holds_are_waited_for(apt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(debian, "_LOCK_PAUSE_SECONDS", 0.01)
+    refused = f'touch {tmp_path}/freed; echo "E: Could not get lock" >&2; exit 100'
+    held = f'case "$*" in *update*) [ -e {tmp_path}/freed ] || {{ {refused}; }} ;; esac\n'
+    (apt / "apt.sh").write_text(held)
+    told: list[str] = []
+    debian.install(["one"], log=tmp_path / "log", notify=told.append)
+    assert told == ["installing one with apt-get"]
+    assert [line.rpartition(" ")[2] for line in (tmp_path / "asked").read_text().splitlines()] == ["update", "update", "one"]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import http.server
 import ipaddress
 import os
+import socket
 import socketserver
 import subprocess
 import sys
@@ -90,6 +91,17 @@ def test_an_engine_that_this_user_may_not_use_is_said_so(short: Path, monkeypatc
     with pytest.raises(ToolMissing, match="this user may not use the container engine") as caught:
         engine.reachable(short / "docker.sock")
     assert "group docker" in caught.value.next_step
+
+
+@pytest.mark.sockets
+def test_an_address_is_asked_whether_somebody_listens(short: Path) -> None:
+    with serving(short / "docker.sock", 200), socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert engine.listens(f"unix://{short}/docker.sock")
+        assert engine.listens(f"tcp://127.0.0.1:{port}")
+    assert not engine.listens(f"unix://{short}/docker.sock")
+    assert not engine.listens(f"tcp://127.0.0.1:{port}")
+    assert engine.listens("ssh://builder@build-host")
 
 
 def test_the_routes_of_the_machine_are_read(tmp_path: Path) -> None:

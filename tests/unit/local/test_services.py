@@ -11,6 +11,7 @@ import pytest
 from trainshed.errors import UsageError
 from trainshed.local import debian, engine, services
 from trainshed.local.daemons import Daemon, Running
+from trainshed.local.prediction.records import Store
 from trainshed.local.services import Embedded
 
 pytestmark = pytest.mark.sockets
@@ -116,6 +117,16 @@ def test_down_ends_what_runs_and_nothing_else(embedded: Embedded) -> None:
     embedded.registry_address()
     assert embedded.down() == ["registry"]
     assert all(one.state != "running" for one in embedded.status())
+
+
+def test_down_says_so_where_containers_may_be_left(embedded: Embedded) -> None:
+    told: list[str] = []
+    embedded.notify = told.append
+    store = Store(embedded.state / "prediction" / "state.json")
+    with store.changing():
+        pass
+    assert embedded.down() == []
+    assert told == [f"the engine at {embedded.engine_host()} does not answer: containers of the Prediction Service may be left there"]
 
 
 def test_each_service_has_its_log(embedded: Embedded) -> None:
