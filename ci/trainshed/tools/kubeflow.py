@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlencode
 
-from trainshed.errors import RemoteError, TrainshedError, UsageError, suggestion
+from trainshed.errors import RemoteError, TrainshedError, UsageError
 from trainshed.keys import Auth
 from trainshed.tools.http import Http, Response
 from trainshed.tools.kubeflow_auth import Login, login_for
@@ -391,8 +391,3 @@ def _numbers(task: Task) -> Iterator[tuple[str, float]]:
     for name, value in outputs:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             yield f"{task.name}.{name}", float(value)
-
-
-def unknown_output(wanted: str, known: Mapping[str, Any]) -> UsageError:
-    """Return the error for an output ``task.name`` that a run does not have."""
-    return UsageError(f"no output '{wanted}'{suggestion(wanted, known)}", next_step=f"Known: {', '.join(sorted(known)) or 'none'}.")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from trainshed.errors import RemoteError, UsageError
 from trainshed.keys import Auth
 from trainshed.local.kubeflow.runs import Runs, read_status, write_status
 from trainshed.tools import process
-from trainshed.tools.kubeflow import Artifact, Conflict, KubeflowClient, NotFound, Run, Task, unknown_output
+from trainshed.tools.kubeflow import Artifact, Conflict, KubeflowClient, NotFound, Run, Task
 
 pytestmark = pytest.mark.sockets
 
@@ -280,9 +279,3 @@ def test_a_page_that_is_no_login_form_is_said(monkeypatch: pytest.MonkeyPatch) -
 def test_metrics_are_the_numbers_of_parameters_and_metadata() -> None:
     task = Task(id="1", name="t", state="SUCCEEDED", parameters={"n": 3, "on": True, "text": "4"})
     assert Run(id="r", name="r", state="SUCCEEDED", tasks=(task,)).metrics == {"t.n": 3.0}
-
-
-def test_an_unknown_output_is_said_with_a_suggestion() -> None:
-    error = unknown_output("train.modle", {"train.model": 1})
-    assert "perhaps you meant 'train.model'" in error.message
-    assert json.dumps(error.next_step) == '"Known: train.model."'
