@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import random
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -108,6 +109,7 @@ class Engine:
 
         address = host or settings.docker_host() or DEFAULT_HOST
         try:
+            _knock(address)
             options: dict[str, Any] = {**docker.utils.kwargs_from_env(), "base_url": address}
             api = docker.APIClient(**options, version="auto", timeout=_CALL_SECONDS, max_pool_size=32)
             version = str(api.version()["Version"])
@@ -389,6 +391,14 @@ class Engine:
         except (requests.exceptions.RequestException, OSError) as error:
             message = f"{what}: the engine at {self.host} does not answer ({type(error).__name__})"
             raise RemoteError(message, next_step="Run `trainshed doctor`, then again.") from error
+
+
+def _knock(address: str) -> None:
+    """Try a unix socket before the SDK does, which leaves its end open when nobody answers."""
+    if address.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(_CALL_SECONDS)
+            probe.connect(address.removeprefix("unix://"))
 
 
 def temporary_tag(name: str) -> str:
