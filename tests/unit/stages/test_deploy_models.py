@@ -1,0 +1,124 @@
+"""Where a service's model comes from, and that it is deployed with the image as one pair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.support.deploying import SERVICE, Desk
+from tests.support.scripted_ecs import ScriptedEcs, complete, scripted
+from trainshed.errors import UsageError
+from trainshed.results import Status
+from trainshed.stages import models
+from trainshed.tools.ecs import Ecs
+from trainshed.tools.kubeflow import Artifact, Run
+
+pytestmark = pytest.mark.sockets
+
+
+@dataclass
+class Runs:
+    """A Kubeflow that knows some runs."""
+
+    states: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, dict[str, Artifact]] = field(default_factory=dict)
+
+    def run(self, run_id: str) -> Run:
+        """Return a run."""
+        return Run(id=run_id, name=run_id, state=self.states[run_id])
+
+    def artifacts(self, run_id: str) -> dict[str, Artifact]:
+        """Return its artifacts."""
+        return self.outputs.get(run_id, {})
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[ScriptedEcs]:
+    with scripted() as found:
+        yield found
+
+
+@pytest.fixture
+def kubeflow() -> Runs:
+    return Runs()
+
+
+@pytest.fixture
+def desk(tmp_path: Path, endpoint: ScriptedEcs, kubeflow: Runs) -> Iterator[Desk]:
+    endpoint.reset()
+    client = Ecs(cluster="embedded", region="us-east-1", endpoint_url=endpoint.url, anonymous=True, poll=0.01)
+    made = Desk(tmp_path, endpoint, client)
+    made.context.__dict__["kubeflow"] = kubeflow
+    made.service(SERVICE + "model: {pipeline: training, output: train.model}\n")
+    yield made
+    made.close()
+
+
+def trained(desk: Desk, kubeflow: Runs, run_id: str, *, good: bool = True, state: str = "SUCCEEDED", followed: bool = True) -> Path:
+    """Record a run with its model."""
+    model = desk.root / "runs" / run_id / "a model.json"
+    model.parent.mkdir(parents=True)
+    model.write_text(run_id)
+    kubeflow.outputs[run_id] = {"train.model": Artifact(name="model", uri=model.as_uri(), type="system.Model")}
+    document = {"run_id": run_id, "state": state, "good": good, "followed": followed}
+    desk.context.ledger.record_event("run", "local", "training", run_id, document)
+    return model
+
+
+def test_the_newest_good_run_gives_the_model_and_a_newer_one_is_another_revision(desk: Desk, kubeflow: Runs) -> None:
+    first = trained(desk, kubeflow, "run-1")
+    trained(desk, kubeflow, "run-2", good=False)
+    desk.ecs.steps = [complete]
+    result = desk.result()
+    assert result.status is Status.DONE, result.message
+    assert result.details["model"] == {"uri": first.as_uri(), "run_id": "run-1"}
+    sent = desk.ecs.sent("RegisterTaskDefinition")[0]
+    assert sent["volumes"][0]["host"]["sourcePath"] == str(first)
+    assert desk.result().status is Status.CACHED
+    trained(desk, kubeflow, "run-3")
+    desk.ecs.requests.clear()
+    desk.ecs.steps = [complete]
+    result = desk.result()
+    assert "MODEL_RUN_ID.value: run-1 → run-3" in result.cause
+    assert (result.details["revision"], result.details["previous"]) == ("answer:2", "answer:1")
+
+
+def test_a_run_that_nobody_followed_counts_when_kubeflow_says_that_it_succeeded(desk: Desk, kubeflow: Runs) -> None:
+    trained(desk, kubeflow, "run-1", good=False, state="STARTED", followed=False)
+    trained(desk, kubeflow, "run-2", good=False, state="STARTED", followed=False)
+    trained(desk, kubeflow, "run-3", good=False, state="STARTED")
+    kubeflow.states = {"run-1": "SUCCEEDED", "run-2": "FAILED", "run-3": "SUCCEEDED"}
+    desk.ecs.steps = [complete]
+    assert desk.result().details["model"]["run_id"] == "run-1"
+
+
+def test_without_a_good_run_nothing_is_deployed(desk: Desk) -> None:
+    result = desk.result()
+    assert (result.status, result.exit_code) == (Status.FAILED, 1)
+    assert "no run of training has succeeded in local" in result.message
+    assert desk.ecs.changes() == []
+
+
+def test_an_output_that_the_run_does_not_have_is_a_usage_error_with_a_suggestion(desk: Desk, kubeflow: Runs) -> None:
+    trained(desk, kubeflow, "run-1")
+    desk.service(SERVICE + "model: {pipeline: training, output: train.modl}\n")
+    result = desk.result()
+    assert result.exit_code == UsageError.exit_code
+    assert "perhaps you meant 'train.model'" in result.message
+    kubeflow.outputs.clear()
+    assert "this Kubeflow tells no outputs" in desk.result().message
+
+
+def test_a_model_that_is_gone_is_said(desk: Desk, kubeflow: Runs) -> None:
+    trained(desk, kubeflow, "run-1").unlink()
+    assert "the model of run run-1 is gone" in desk.result().message
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"), [("file:///a%20b/m", "/a b/m"), ("/a/m", "/a/m"), ("s3://bucket/m", ""), ("minio://bucket/m", "")]
+)
+def test_only_a_local_address_has_a_path(uri: str, path: str) -> None:
+    assert models.local_path(uri) == path
