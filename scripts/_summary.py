@@ -14,7 +14,7 @@ _CHECKS = ("build", "scan", "test")
 def main(arguments: Sequence[str]) -> int:
     """Print the tables of a report and of an answer, given as files."""
     report, prediction = (json.loads(Path(name).read_text(encoding="utf-8")) for name in arguments)
-    print(summary(report, prediction))
+    print(f"\n{summary(report, prediction)}")
     return 0
 
 
@@ -24,7 +24,7 @@ def summary(report: Mapping[str, Any], prediction: Mapping[str, Any]) -> str:
     parts = [
         _table(("image", "digest", *_CHECKS, "cause", "seconds"), _images(of)),
         _table(("pipeline", "version", "status", "cause"), [(r["name"], r.get("version"), r["status"], r["cause"]) for r in of["upload"]]),
-        _table(("run", "state", "tasks", "metrics", "seconds"), [_run(result) for result in of["launch"]]),
+        *(_run(result) for result in of["launch"]),
         _table(
             ("service", "revision", "status", "address"), [(r["name"], r.get("revision"), r["status"], r.get("url")) for r in of["deploy"]]
         ),
@@ -44,18 +44,20 @@ def _images(of: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple[object,
     return rows
 
 
-def _run(result: Mapping[str, Any]) -> tuple[object, ...]:
-    tasks = ", ".join(f"{task['name']} {task['state']}" for task in result.get("tasks", ()))
-    metrics = ", ".join(f"{name} {value:.4f}" for name, value in result.get("metrics", {}).items())
-    return result.get("run_id", result["name"]), result.get("state"), tasks, metrics, f"{result['seconds']:.1f}"
+def _run(result: Mapping[str, Any]) -> str:
+    tasks = [("task", task["name"], task["state"]) for task in result.get("tasks", ())]
+    metrics = [("metric", name, f"{value:.4f}") for name, value in result.get("metrics", {}).items()]
+    head = ("run", f"{result.get('run_id', result['name'])} in {result['seconds']:.1f} s", result.get("state"))
+    return _table(head, [*tasks, *metrics])
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def _table(columns: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     cells = [["-" if cell in (None, "") else str(cell) for cell in row] for row in rows]
     if not cells:
         return ""
-    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (list(columns), *cells)]
+    cells.insert(0, [str(column) for column in columns])
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
     return "\n".join((lines[0], "  ".join("─" * width for width in widths), *lines[1:]))
 
 

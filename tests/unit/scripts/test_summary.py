@@ -54,11 +54,15 @@ def test_the_demo_ends_with_images_pipelines_runs_services_and_a_real_answer(tmp
     assert "train sha256:aaaaaaaaaaaa done done cached changed: train.py 5.5" in lines
     assert "base - cached - - nothing changed 0.0" in lines
     assert "flow main-1234 done new content" in lines
-    assert "run-1 SUCCEEDED train SUCCEEDED, evaluate SUCCEEDED auc 0.9931 30.0" in lines
+    assert lines[lines.index("run run-1 in 30.0 s SUCCEEDED") + 2 :][:3] == [
+        "task train SUCCEEDED",
+        "task evaluate SUCCEEDED",
+        "metric auc 0.9931",
+    ]
     assert "predictor predictor:3 done http://127.0.0.1:9" in lines
     assert lines[-2:] == ["POST http://127.0.0.1:9/predict", '200 {"predictions": [1]}']
 
 
 def test_a_stage_that_did_nothing_has_no_table(tmp_path: Path) -> None:
     lines = summary(tmp_path, {"results": []})
-    assert lines == ["POST http://127.0.0.1:9/predict", '200 {"predictions": [1]}']
+    assert lines == ["", "POST http://127.0.0.1:9/predict", '200 {"predictions": [1]}']
