@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _console(root: Path) -> Console:
     from trainshed.console import Console
 
-    terminal = sys.stderr.isatty() and not settings.in_ci()
+    terminal = sys.stderr.isatty() and settings.capable_terminal() and not settings.in_ci()
     return Console(live=terminal, color=terminal and not settings.no_color(), root=root)
 
 

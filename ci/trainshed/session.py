@@ -82,6 +82,7 @@ def _signals(context: Context) -> Iterator[None]:
 
 
 def _end(context: Context) -> None:
+    context.console.close()
     if process.stopping.is_set() and "engine" in vars(context):
         with suppress(TrainshedError):
             context.engine.end_own()

@@ -103,6 +103,11 @@ def pip_settings() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
 
 
+def capable_terminal() -> bool:
+    """Tell whether ``TERM`` names a terminal that can move its cursor."""
+    return os.environ.get("TERM", "") not in {"", "dumb"}
+
+
 def no_color() -> bool:
     """Tell whether ``NO_COLOR`` asks for plain text."""
     return bool(os.environ.get("NO_COLOR"))

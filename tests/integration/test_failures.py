@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 
@@ -141,29 +142,34 @@ def test_a_service_that_never_becomes_healthy_gets_no_traffic(broken: Sample) ->
 
 
 def test_fail_fast_stops_the_rest(broken: Sample) -> None:
-    broken.append("components/prepare/src/main.py", "# changed\n")
-    broken.append("components/answer/src/main.py", "# changed\n")
-    file = "components/learn/Dockerfile"
-    broken.write(file, (broken.root / file).read_text().replace("COPY src /app/\n", "COPY src /app/\nRUN exit 3\n", 1))
+    file = "components/base/Dockerfile"
+    slow = "COPY base.txt /base.txt\nRUN sleep 20\n"  # goes on while the other one fails
+    broken.write(file, (broken.root / file).read_text().replace("COPY base.txt /base.txt\n", slow, 1))
+    broken.write("components/hasty/Dockerfile", "FROM python:3.11-slim-bookworm\nRUN exit 3\nUSER 65534:65534\n")
     done = broken.run("images", "--fail-fast")
+    shutil.rmtree(broken.root / "components" / "hasty")
     assert done.code == 1
-    aborted = [result for result in done.document["results"] if result["status"] == "aborted"]
-    assert any("the first failure stops the rest" in result["message"] for result in aborted)
+    assert (done.statuses("build")["hasty"], done.statuses("build")["base"]) == ("failed", "done")
+    assert done.statuses("build")["learn"] == "aborted"
+    assert "the first failure stops the rest" in done.result("build", "learn")["message"]
 
 
 @pytest.mark.parametrize(
     ("section", "command", "said"),
     [
-        ('registry = { url = "127.0.0.1:9/none", insecure = true }\n', ("images",), "127.0.0.1:9"),
+        ('registry = { url = "127.0.0.1:9/none", insecure = true }\n', ("build", "bare"), "127.0.0.1:9"),
         ('registry = "embedded"\n[environments.away.kubeflow]\nhost = "http://127.0.0.1:9"\n', ("upload",), "127.0.0.1:9"),
     ],
 )
 def test_an_unreachable_service_is_exit_code_5(broken: Sample, section: str, command: tuple[str, ...], said: str) -> None:
     text = (broken.root / "trainshed.toml").read_text()
     broken.green("run")
+    broken.write("components/bare/Dockerfile", "FROM scratch\nCOPY bare.txt /\nUSER 65534:65534\n")
+    broken.write("components/bare/bare.txt", "no base from outside\n")
     broken.write("trainshed.toml", f"{text}\n[environments.away]\n{section}")
     done = broken.run("--env", "away", *command)
     broken.write("trainshed.toml", text)
+    shutil.rmtree(broken.root / "components" / "bare")
     assert done.code == 5, done.told
     assert said in done.told
 
