@@ -86,7 +86,7 @@ def test_findings_of_every_kind_fail_the_scan_and_no_secret_is_kept(subject: Sub
     assert scanned.notes == ()
     kept = json.dumps([*scanned.findings, scanned.message]) + subject.here.log.read_text()
     assert SECRET not in kept
-    assert _servers(subject.state) == []
+    wait_until(lambda: not _servers(subject.state), what="the server's end", seconds=60)
 
 
 def test_a_waiver_covers_its_finding_until_it_runs_out(subject: Subject) -> None:
