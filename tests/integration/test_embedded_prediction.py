@@ -6,12 +6,16 @@ import http.client
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from tests.support.prediction import Running, ask, definition, running, until
+from tests.support.registry import running_registry
+from tests.support.sample_project import docker
+from tests.support.tiny import load
 
 if TYPE_CHECKING:
     from mypy_boto3_ecs import ECSClient
@@ -122,20 +126,20 @@ def test_two_updates_under_constant_load_lose_no_request(server: Running, base_i
     ecs = server.client()
     create(ecs, register(ecs, base_image, "0"), count=2)
     rolled_out(ecs, service_of(ecs)["taskDefinition"])
-    load = Load(server.address("answer"))
-    load.start()
+    clients = Load(server.address("answer"))
+    clients.start()
     try:
         for number in ("1", "2"):
-            load.wait_for(load.done + LEAST_REQUESTS // 4)
+            clients.wait_for(clients.done + LEAST_REQUESTS // 4)
             revision = register(ecs, base_image, number)
             ecs.update_service(cluster="blue", service="answer", taskDefinition=revision)
             rolled_out(ecs, revision)
-        load.wait_for(max(LEAST_REQUESTS, load.done + LEAST_REQUESTS // 4))
+        clients.wait_for(max(LEAST_REQUESTS, clients.done + LEAST_REQUESTS // 4))
     finally:
-        load.end()
-    assert load.failures == []
-    assert load.done >= LEAST_REQUESTS
-    assert load.versions == {b"0", b"1", b"2"}
+        clients.end()
+    assert clients.failures == []
+    assert clients.done >= LEAST_REQUESTS
+    assert clients.versions == {b"0", b"1", b"2"}
 
 
 def test_a_killed_server_takes_its_tasks_up_again(server: Running, base_image: str) -> None:
@@ -175,6 +179,42 @@ def test_what_cannot_run_says_why(server: Running, base_image: str) -> None:
     with pytest.raises(ClientError) as caught:
         ecs.describe_services(cluster="none", services=["answer"])
     assert caught.value.response["Error"]["Code"] == "ClusterNotFoundException"
+
+
+def test_a_task_is_pulled_by_digest_mounts_its_volume_and_is_healthy_by_its_own_command(
+    server: Running, docker_host: str, tmp_path: Path
+) -> None:
+    (tmp_path / "model").write_text("trained\n")
+    ecs = server.client()
+    with running_registry(tmp_path / "registry") as registry:
+        image = f"{registry}/blue/pulled:1"
+        load(docker_host, tmp_path, image)
+        digest = (
+            docker(docker_host, "push", "-q", image) and docker(docker_host, "inspect", "-f", "{{index .RepoDigests 0}}", image).strip()
+        )
+        docker(docker_host, "rmi", image)
+        wanted = definition(digest, "any")
+        container = wanted["containerDefinitions"][0]
+        del container["dockerLabels"], container["portMappings"]
+        container |= {
+            "command": ["sh", "-c", "cat /model; exec sleep 1000"],
+            "mountPoints": [{"sourceVolume": "model", "containerPath": "/model", "readOnly": True}],
+            "stopTimeout": 1,
+        }
+        container["healthCheck"]["command"] = ["CMD-SHELL", "cat /model"]
+        wanted["volumes"] = [{"name": "model", "host": {"sourcePath": str(tmp_path / "model")}}]
+        revision = ecs.register_task_definition(**wanted)["taskDefinition"]["taskDefinitionArn"]
+        create(ecs, revision)
+        rolled_out(ecs, revision)
+    (task,) = ecs.describe_tasks(cluster="blue", tasks=ecs.list_tasks(cluster="blue")["taskArns"])["tasks"]
+    assert task["containers"][0]["imageDigest"] == digest.partition("@")[2]
+    path = f"/_embedded/tasks/{task['taskArn'].rpartition('/')[2]}/log"
+    assert until(lambda: ask(server.url.removeprefix("http://"), "GET", path)[1], "the log") == b"trained\n"
+    container["secrets"] = [{"name": "KEY", "valueFrom": "arn:secret"}]
+    secret = ecs.register_task_definition(**wanted)["taskDefinition"]["taskDefinitionArn"]
+    ecs.update_service(cluster="blue", service="answer", taskDefinition=secret)
+    stopped = until(lambda: ecs.list_tasks(cluster="blue", desiredStatus="STOPPED")["taskArns"], "a task that cannot start")
+    assert "no secret store on this machine for KEY" in ecs.describe_tasks(cluster="blue", tasks=stopped)["tasks"][0]["stoppedReason"]
 
 
 class Load:
