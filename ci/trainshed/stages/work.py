@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ from trainshed.images.planning import CHECKS, Facts, Standing
 from trainshed.ledger.records import Verdict, details
 from trainshed.results import Case, Result, Status
 from trainshed.stages import lookup
-from trainshed.stages.context import Context
+from trainshed.stages.context import Context, opened
 from trainshed.stages.lookup import Found
 from trainshed.stages.survey import LOOKUPS, Survey
 
@@ -124,12 +123,12 @@ class Work:
         text = json.dumps([_RULES[check], over], sort_keys=True, default=str)
         return f"{check}/{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
-    @cached_property
+    @opened
     def waivers(self) -> list[Waiver]:
         """Return the waivers of the repository."""
         return waivers_of.load(self.context.config.scan.waivers)
 
-    @cached_property
+    @opened
     def trivy(self) -> Trivy:
         """Return the scanner; its server starts with the first scan."""
         from trainshed.tools.trivy import Trivy
