@@ -55,8 +55,9 @@ def plan_part() -> bool:
     """Measure a plan that has nothing to do, for generated repositories of three sizes."""
     good = True
     for count in (20, 100, 500):
-        with tempfile.TemporaryDirectory() as folder, running_registry() as address:
-            root = Path(folder)
+        with tempfile.TemporaryDirectory() as folder, running_registry(Path(folder, "registry")) as address:
+            root = Path(folder, "project")
+            root.mkdir()
             _generate(root, count, address)
             _settle(root)
             seconds = _seconds([sys.executable, "-m", "trainshed", "--env", "bench", "plan"], root)

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.sample_project import Sample, containers, docker, until
 
 SLOW_BUILD = "RUN sleep 8\n"
-NOTHING = {"processes": [], "containers": [], "files": []}
+NOTHING: dict[str, list[str]] = {"processes": [], "containers": [], "files": []}
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,13 @@ def slow_scan(sample: Sample) -> Callable[[], bool]:
     return lambda: any("trivy" in process for process in sample.leftovers()["processes"])
 
 
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Tell whether a process has a handler for a signal, by its mask in ``/proc``."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    mask = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
 def kill(child: subprocess.Popen[str]) -> None:
     """Kill the command alone, as the kernel's memory killer would."""
     os.kill(child.pid, signal.SIGKILL)
@@ -113,7 +121,7 @@ def test_sigterm_while_nothing_is_needed_leaves_the_lock_true(settled: Sample) -
     settled.green("images")
     before = settled.lock.read_text()
     child = settled.start("images")
-    time.sleep(0.3)
+    until(lambda: catches(child.pid, signal.SIGTERM), "the command's handler")
     child.terminate()
     child.communicate(timeout=60)
     assert child.returncode in {0, 130}

@@ -154,7 +154,8 @@ def test_the_status_of_a_report_follows_its_results() -> None:
 def test_every_cause_has_its_own_documented_exit_code() -> None:
     import trainshed.errors as module
 
-    codes = {cls.__name__: cls.exit_code for cls in [TrainshedError, *TrainshedError.__subclasses__()] if cls.__module__ == module.__name__}
+    classes: list[type[TrainshedError]] = [TrainshedError, *TrainshedError.__subclasses__()]
+    codes = {cls.__name__: cls.exit_code for cls in classes if cls.__module__ == module.__name__}
     assert len(set(codes.values())) == len(codes)
     assert module.__doc__ is not None
     for name, code in codes.items():

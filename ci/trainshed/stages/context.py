@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import RLock
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from trainshed import settings
 
@@ -31,7 +31,7 @@ class opened(cached_property[T]):  # noqa: N801 - used as a decorator
     _lock = RLock()
 
     @overload
-    def __get__(self, instance: None, owner: type[Any] | None = None) -> cached_property[T]: ...
+    def __get__(self, instance: None, owner: type[Any] | None = None) -> Self: ...
     @overload
     def __get__(self, instance: object, owner: type[Any] | None = None) -> T: ...
     def __get__(self, instance: object, owner: type[Any] | None = None) -> Any:

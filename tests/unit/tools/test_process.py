@@ -83,7 +83,12 @@ def test_a_time_limit_ends_the_program_and_all_that_it_started(tmp_path: Path) -
 
 def test_stopping_ends_the_program_and_all_that_it_started(tmp_path: Path) -> None:
     family = tmp_path / "pid"
-    threading.Thread(target=lambda: (wait_for(family), process.stopping.set())).start()
+
+    def stop() -> None:
+        wait_for(family)
+        process.stopping.set()
+
+    threading.Thread(target=stop).start()
     with pytest.raises(Interrupted):
         process.run(python(FAMILY.format(str(family))))
     assert gone(int(family.read_text()))
