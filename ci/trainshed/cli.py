@@ -26,7 +26,7 @@ _OWN = ("command", "action", "config", "env", "json", "names")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (see `trainshed.errors` and docs/reference/exit-codes.md)."""
     words = list(sys.argv[1:] if argv is None else argv)
-    console = _console(Path.cwd())
+    console = _console()
     as_json = "--json" in words
     stage = next((word for word in words if any(word == command.name.split()[0] for command in COMMANDS)), "trainshed")
     try:
@@ -44,17 +44,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except Exception:  # noqa: BLE001 - the one place where a bug becomes an exit code
-        return _failed(_bug(words), stage, console, as_json=as_json)
+        return _failed(_bug(words, console), stage, console, as_json=as_json)
     if as_json:
         console.document(report.document())
     return report.exit_code
 
 
-def _console(root: Path) -> Console:
+def _console() -> Console:
     from trainshed.console import Console
 
     terminal = sys.stderr.isatty() and settings.capable_terminal() and not settings.in_ci()
-    return Console(live=terminal, color=terminal and not settings.no_color(), root=root)
+    return Console(live=terminal, color=terminal and not settings.no_color())
 
 
 def _run(command: Command, given: argparse.Namespace, console: Console) -> Report:
@@ -67,7 +67,8 @@ def _run(command: Command, given: argparse.Namespace, console: Console) -> Repor
     if not command.project:
         return function(console, Path.cwd(), **options)  # type: ignore[no-any-return]
     config = _config(given.config, given.env)
-    with session.opened(config, _console(config.project.root)) as context:
+    console.root = config.project.root
+    with session.opened(config, console) as context:
         return session.reported(command, context, lambda: _call(function, context, options))
 
 
@@ -105,12 +106,12 @@ def _failed(error: TrainshedError, stage: str, console: Console, *, as_json: boo
     return error.exit_code
 
 
-def _bug(words: Sequence[str]) -> TrainshedError:
-    """Keep the traceback in a file and say one line."""
+def _bug(words: Sequence[str], console: Console) -> TrainshedError:
+    """Keep the traceback in a file, secrets masked, and say one line."""
     import tempfile
 
     with tempfile.NamedTemporaryFile("w", prefix="trainshed-bug-", suffix=".log", delete=False, encoding="utf-8") as file:
-        file.write(f"trainshed {' '.join(word for word in words if '=' not in word)}\n\n{traceback.format_exc()}")
+        file.write(console.mask(f"trainshed {' '.join(word for word in words if '=' not in word)}\n\n{traceback.format_exc()}"))
     last = traceback.format_exc().strip().splitlines()[-1]
     return TrainshedError(f"this is a bug in Trainshed: {last}", next_step=f"Report it with {file.name}.")
 

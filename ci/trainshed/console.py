@@ -36,7 +36,7 @@ class Console:
         live: keep a table of what runs at the foot of the screen (for terminals only).
         color: colour the outcome of each job.
         secrets: values to mask in all that is printed.
-        root: the folder that the logs of results are relative to.
+        root: the folder that the logs of results are relative to; may be set later, when the project is known.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Console:
         secrets: Iterable[str] = (),
         root: Path | None = None,
     ) -> None:
-        self._stream, self._color, self._root = stream, color, root or Path()
+        self._stream, self._color, self.root = stream, color, root or Path()
         self._lock = threading.RLock()
         self._secrets: tuple[str, ...] = ()  # the longest first; replaced whole, so that readers need no lock
         self._jobs = _Jobs(self) if live else None
@@ -158,7 +158,7 @@ class Console:
         lines = [self._painted("bold", f"── {result.stage} {result.name} failed " + "─" * 20)]
         lines += [f"   {line}" for line in self._safe(result.message).splitlines()]
         lines += [f"   ✗ {self._safe(f'{case.suite} {case.name}'.strip())}" for case in result.cases if case.failure]
-        tail = self._tail(self._root / result.log) if result.log else []
+        tail = self._tail(self.root / result.log) if result.log else []
         if tail:
             lines += [f"   the end of {self._safe(str(result.log))}:", *(f"   │ {line}" for line in tail)]
         return [*lines, self._painted("bold", "─" * 40)]

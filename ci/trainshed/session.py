@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from trainshed import files, settings
+from trainshed import files, masking, settings
 from trainshed.commands import Command
 from trainshed.config import Config
 from trainshed.console import Console
@@ -26,6 +26,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def opened(config: Config, console: Console) -> Iterator[Context]:
     """Yield the room of one command; after it nothing that the command started is left."""
     context = Context(config=config, console=console, tier=settings.tier())
+    for text in confidential(config):
+        console.add_secret(text)
     with _signals(context):
         for folder in (config.project.state, config.project.work_dir):
             files.sweep(folder)
@@ -33,6 +35,15 @@ def opened(config: Config, console: Console) -> Iterator[Context]:
             yield context
         finally:
             _end(context)
+
+
+def confidential(config: Config) -> list[str]:
+    """Return what must never be shown: values of secret variables, and log-ins in the addresses of proxies, indexes and ledger."""
+    auth = config.environment.kubeflow.auth
+    variables = [secret.env for secret in config.build.secrets.values()] + [auth.password_env, auth.value_env]
+    values = [settings.variable(name) or "" for name in variables if name]
+    addresses = [*settings.proxies().values(), *settings.pip_settings().values(), config.ledger_url]
+    return [*(text for value in values for text in masking.texts(value)), *(text for url in addresses for text in masking.logins(url))]
 
 
 def reported(command: Command, context: Context, call: Callable[[], Report]) -> Report:

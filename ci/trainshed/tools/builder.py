@@ -23,7 +23,7 @@ class Order:
     """One build.
 
     ``context`` is a tar (a folder would let BuildKit reuse a replaced file of the same size and time); ``dockerfile`` is its
-    name in there; ``secrets`` maps ids to files; ``timeout`` in seconds; ``memory`` is left to the engine.
+    name in there; ``secrets`` maps ids to files, and ``masked`` are the texts of theirs that no log may hold; ``timeout`` in seconds.
     """
 
     context: Path
@@ -33,6 +33,7 @@ class Order:
     target: str | None = None
     args: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, Path] = field(default_factory=dict)
+    masked: Sequence[str] = field(default=(), repr=False)
     platform: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     network: str = ""
@@ -101,6 +102,7 @@ class BuildClient:
                     stdin=context,
                     environment=self.environment(),
                     timeout=order.timeout,
+                    secrets=order.masked,
                 )
             except process.ProcessFailed as error:
                 if any(word in error.outcome.output.lower() for word in _AWAY):

@@ -113,7 +113,7 @@ def run(  # noqa: PLR0913 - one door, so it has all the handles
         stdin: an open binary file; nothing by default.
         timeout: seconds until the whole process group is killed.
         check: raise `ProcessFailed` when the code is not 0.
-        secrets: values to mask in messages.
+        secrets: values to mask in messages, in the log and in what is returned. The log is masked once the process has ended.
 
     Raises:
         ToolMissing: the program does not exist or may not be run.
@@ -123,10 +123,10 @@ def run(  # noqa: PLR0913 - one door, so it has all the handles
     if stopping.is_set():
         raise Interrupted("interrupted")
     started = time.monotonic()
-    with _streams(log) as (out, err), _started(arguments, cwd, environment, stdin, out, err) as child:
+    with _streams(log, secrets) as (out, err), _started(arguments, cwd, environment, stdin, out, err) as child:
         timed_out = _wait(child, timeout, started)
         offset = 0 if log is None else None
-        output, errors = _read(out, offset), _read(err, offset) if err is not out else ""
+        output, errors = (mask(text, secrets) for text in (_read(out, offset), _read(err, offset) if err is not out else ""))
     outcome = Outcome(code=child.returncode, output=output, errors=errors, seconds=time.monotonic() - started, timed_out=timed_out)
     if check and (outcome.code != 0 or timed_out):
         raise ProcessFailed(_failure(arguments, outcome, timeout, secrets), outcome)
@@ -146,7 +146,7 @@ def mask(text: str, secrets: Sequence[str]) -> str:
 
 
 @contextlib.contextmanager
-def _streams(log: Path | None) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+def _streams(log: Path | None, secrets: Sequence[str]) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     if log is None:
         import tempfile
 
@@ -155,7 +155,24 @@ def _streams(log: Path | None) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
         return
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a+b") as both:
-        yield both, both
+        start = both.seek(0, os.SEEK_END)
+        try:
+            yield both, both
+        finally:
+            _mask_from(both, start, secrets)
+
+
+def _mask_from(stream: IO[bytes], start: int, secrets: Sequence[str]) -> None:
+    """Mask what was written from an offset on, byte by byte: a log need not be UTF-8."""
+    if not secrets:
+        return
+    stream.seek(start)
+    said = safe = stream.read()
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        safe = safe.replace(secret.encode(errors="surrogateescape"), b"***")
+    if safe != said:
+        stream.truncate(start)
+        stream.write(safe)
 
 
 @contextlib.contextmanager

@@ -67,6 +67,15 @@ def test_a_build_gets_its_context_on_stdin_and_its_engine_by_environment(tmp_pat
     assert log.endswith("the context\n")
 
 
+def test_a_secret_that_a_build_shows_is_masked_in_its_log_and_its_error(tmp_path: Path) -> None:
+    shown = client(tmp_path / "old", "20.10.0", build="echo got hush-hush; exit 1")
+    wanted = order(tmp_path, masked=["hush-hush"])
+    with pytest.raises(ProcessFailed) as caught:
+        BuildClient.probe(engine_host=HOST, path=str(shown)).build(wanted)
+    assert (tmp_path / "log").read_text().endswith("got ***\n")
+    assert not any("hush" in text for text in (caught.value.message, caught.value.outcome.output, repr(wanted)))
+
+
 def test_the_command_names_everything_but_no_value_of_a_secret_or_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://name:hush@proxy:1")
     wanted = order(

@@ -62,6 +62,16 @@ def test_a_failure_shows_command_code_and_output_without_the_secret() -> None:
     assert caught.value.outcome.code == 1
 
 
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_secret_stays_out_of_the_log_and_the_outcome(tmp_path: Path, code: int) -> None:
+    log = tmp_path / "x.log"
+    log.write_text("before\n")
+    program = f"import sys; sys.stdout.buffer.write(b'\\xff hunter2, hunter\\n'); sys.exit({code})"
+    done = process.run(python(program), log=log, secrets=["hunter", "hunter2"], check=False)
+    assert log.read_bytes() == b"before\n\xff ***, ***\n"
+    assert "hunter" not in done.output
+
+
 def test_a_missing_program_is_named() -> None:
     with pytest.raises(ToolMissing, match="/no/such/program cannot be run"):
         process.run(["/no/such/program"])

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainshed import files, settings
+from trainshed import files, masking, settings
 from trainshed.errors import UsageError, WorkFailed
 from trainshed.images.archive import write_context
 from trainshed.images.components import Component
@@ -54,6 +54,9 @@ def make(context: Context, component: Component, recipe: Recipe, *, log: Path) -
         with _secrets(
             component.dockerfile.secrets(recipe.target), context.config.build.secrets, scratch, context.config.project.root
         ) as found:
+            masked = _masked(found)
+            for text in masked:
+                context.console.add_secret(text)
             order = Order(
                 context=archive,
                 dockerfile="Dockerfile",
@@ -61,6 +64,7 @@ def make(context: Context, component: Component, recipe: Recipe, *, log: Path) -
                 tag=recipe.tag,
                 args=_declared(component, recipe),
                 secrets=found,
+                masked=masked,
                 platform=context.config.build.platforms[0],
                 log=log,
                 timeout=component.settings.build_timeout,
@@ -105,6 +109,12 @@ def _secrets(wanted: Iterable[str], configured: Mapping[str, Secret], scratch: P
             files.write_bytes(path, content, mode=0o600)
             found[name] = path
     yield found
+
+
+def _masked(secrets: Mapping[str, Path]) -> list[str]:
+    """Return what neither log nor console may show of what the build is told: its secrets, and the log-ins of proxies."""
+    found = [text for file in secrets.values() for text in masking.texts(file.read_bytes().decode(errors="replace"))]
+    return [*found, *(text for proxy in settings.proxies().values() for text in masking.logins(proxy))]
 
 
 def _content(name: str, secret: Secret | None, root: Path) -> bytes | None:

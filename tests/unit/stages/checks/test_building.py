@@ -73,6 +73,13 @@ def test_mounted_secrets_become_private_files_and_others_do_not(tmp_path: Path, 
     assert content == {"token": "from-file", "key": "from-env", "ca": "certificates", "pip": "[global]\n\n"}
 
 
+def test_what_a_build_is_told_in_confidence_is_masked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:proxy-word@proxy:1")
+    pip = write(tmp_path / "pip.conf", "[global]\nindex-url = https://me:pip-word@index/simple\n")
+    token = write(tmp_path / "token", "token-word\n")
+    assert {"proxy-word", "pip-word", "token-word"} <= set(building._masked({"pip": pip, "token": token}))
+
+
 @pytest.mark.parametrize(
     ("secret", "message"),
     [(Secret(file="missing.txt"), r"build\.secrets\.token: .*missing\.txt cannot be read"), (Secret(env="UNSET_X"), "UNSET_X is not set")],
