@@ -38,15 +38,13 @@ def own_tag(context: Context, input_digest: str) -> str:
 
 
 def find(context: Context, name: str, input_digest: str) -> Found | None:
-    """Look an image up by its inputs, the most trusted tier first, down to our own.
+    """Look an image up by its inputs: what our own tier pushed first, then what is trusted more, never what is trusted less.
 
     Raises:
         RemoteError: the registry did not answer; that is never read as "missing".
     """
     own = context.tier if context.config.environment.registry is not None else Tier.MAIN
-    for tier in sorted(Tier, reverse=True):
-        if tier < own:
-            break
+    for tier in sorted(tier for tier in Tier if tier >= own):
         digest = context.registry.digest(f"{repository(context, name)}:{_tag(input_digest, tier)}")
         if digest is not None:
             return Found(digest=digest, reference=reference(context, name, digest))

@@ -16,6 +16,7 @@ from trainshed.images.graph import Graph
 from trainshed.images.hashes import HashCache
 from trainshed.images.inputs import Inputs
 from trainshed.stages.context import Context
+from trainshed.tools import process
 
 if TYPE_CHECKING:
     from trainshed.tools.docker import Engine
@@ -128,8 +129,7 @@ def resolve(context: Context, wanted: Sequence[str]) -> dict[str, Pin]:
         return {}
     local = _local_copies(context, wanted) if context.config.environment.registry is None else {}
     missing = [reference for reference in wanted if reference not in local]
-    with ThreadPoolExecutor(LOOKUPS) as pool:
-        resolved = dict(zip(missing, pool.map(lambda reference: _resolved(context, reference), missing), strict=True))
+    resolved = process.interruptible(lambda: _asked(context, missing)) if missing else {}
     failures = [outcome for outcome in resolved.values() if isinstance(outcome, TrainshedError)]
     if failures:
         raise RemoteError(
@@ -137,6 +137,11 @@ def resolve(context: Context, wanted: Sequence[str]) -> dict[str, Pin]:
             next_step="Check the reference and the registry's address and login; `trainshed doctor` asks them all.",
         )
     return {**local, **{reference: pin for reference, pin in resolved.items() if isinstance(pin, Pin)}}
+
+
+def _asked(context: Context, missing: Sequence[str]) -> dict[str, Pin | TrainshedError]:
+    with ThreadPoolExecutor(LOOKUPS, initializer=process.abandonable) as pool:
+        return dict(zip(missing, pool.map(lambda reference: _resolved(context, reference), missing), strict=True))
 
 
 def _resolved(context: Context, reference: str) -> Pin | TrainshedError:

@@ -26,6 +26,7 @@ from trainshed.stages import lookup
 from trainshed.stages.context import Context, opened
 from trainshed.stages.lookup import Found
 from trainshed.stages.survey import LOOKUPS, Survey
+from trainshed.tools import process
 
 if TYPE_CHECKING:
     from trainshed.tools.trivy import Trivy
@@ -50,22 +51,37 @@ class Work:
         self.inputs: dict[str, Inputs] = {}
         self.verdicts: dict[str, dict[str, Verdict]] = {name: {} for name in survey.selected}
         self.causes: dict[str, str] = {}
+        self._known: dict[str, dict[tuple[str, str], Verdict]] = {}
 
     def facts(self) -> dict[str, Facts]:
         """Look up what is there already, wave by wave; remember it for the checks."""
-        known: dict[str, Facts] = {}
-        with ThreadPoolExecutor(LOOKUPS) as pool:
-            for wave in self.survey.graph.waves(self.survey.selected):
-                known.update(zip(wave, pool.map(self._facts, wave), strict=True))
+        process.interruptible(self._look)
         self.survey.hashes.save()
-        return {name: known[name] for name in self.survey.selected}
+        self._learn(found.digest for found in self.found.values())
+        return {name: self._facts(name) for name in self.survey.selected}
+
+    def _look(self) -> None:
+        with ThreadPoolExecutor(LOOKUPS, initializer=process.abandonable) as pool:
+            pool.submit(lambda: self.trivy.version)  # asked meanwhile: the version of every scan needs it
+            for wave in self.survey.graph.waves(self.survey.selected):
+                for _ in pool.map(self._find_before, wave):
+                    pass  # to its end, so that an error is raised
+
+    def _find_before(self, name: str) -> None:
+        if all(base in self.found for base in self.survey.own_bases(name)):
+            self._find_again(name, self._take_inputs(name))
+
+    def _learn(self, digests: Iterable[str]) -> None:
+        """Read all verdicts of images, in one query."""
+        missing = [digest for digest in digests if digest not in self._known]
+        self._known.update({digest: {} for digest in missing})
+        for (digest, check, version), verdict in self.context.ledger.verdicts(missing).items():
+            self._known[digest][check, version] = verdict
 
     def _facts(self, name: str) -> Facts:
         waiting = tuple(base for base in self.survey.own_bases(name) if base not in self.found)
-        inputs = self.survey.source(name) if waiting else self._take_inputs(name)
-        found = None if waiting else lookup.find(self.context, name, inputs.digest)
-        if found is not None:
-            self.found[name] = found
+        inputs = self.survey.source(name) if waiting else self.inputs[name]
+        found = self.found.get(name)
         last = None if found else self.context.ledger.last_image(name, lookup.repository(self.context, name))
         moved = changes(_without_bases(last.manifest, inputs, waiting), inputs.manifest) if last else []
         return Facts(
@@ -90,10 +106,10 @@ class Work:
         component, digest = self.survey.components[name], self.found[name].digest
         if check == "test" and not (component.has_tests or component.structure_test):
             return Standing(green=True, reason="has no tests")
-        version = self.version(name, check)
-        verdict = self.context.ledger.verdict(digest, check, version)
+        self._learn([digest])
+        verdict = self._known[digest].get((check, self.version(name, check)))
         if verdict is None:
-            others = [known for (_, other, known) in self.context.ledger.verdicts([digest]) if other == check]
+            others = any(other == check for other, _ in self._known[digest])
             return Standing(reason=_CHANGED[check]) if others else Standing()
         self.verdicts[name][check] = verdict
         if not verdict.green:
@@ -224,7 +240,8 @@ class Work:
     def _built(self, name: str, status: Status, cause: str, seconds: float) -> Result:
         found = self.found[name]
         if "build" not in self.verdicts[name]:
-            known = self.context.ledger.verdict(found.digest, "build", BUILD_VERSION)
+            self._learn([found.digest])
+            known = self._known[found.digest].get(("build", BUILD_VERSION))
             if known is None:  # the ledger was lost, the image was not
                 self._record_image(name, self.inputs[name], 0.0)
             else:
@@ -341,6 +358,7 @@ class Work:
             tier=self.context.tier,
         )
         self.context.ledger.record_verdict(verdict)
+        self._known.setdefault(verdict.digest, {})[check, version] = verdict
         self.verdicts[name][check] = verdict
 
     def _guarded(self, name: str, check: str, do: Callable[[float], Result]) -> Result:

@@ -26,6 +26,7 @@ POLL_SECONDS = 0.05
 GRACE_SECONDS = 2.0
 TAIL_BYTES = 16_384
 
+_local = threading.local()
 _children: set[subprocess.Popen[bytes]] = set()
 stopping = threading.Event()
 """Set by the session when SIGINT or SIGTERM arrives: every child is ended and every wait returns."""
@@ -72,11 +73,19 @@ def pause(seconds: float) -> None:
         raise Interrupted("interrupted")
 
 
+def abandonable() -> None:
+    """Say of the present thread that it may be left behind at any moment: what it calls need not be interruptible one by one."""
+    _local.abandonable = True
+
+
 def interruptible(call: Callable[[], T]) -> T:
     """Run a call that cannot be interrupted in a thread of its own; leave it behind when SIGTERM arrives."""
+    if getattr(_local, "abandonable", False):
+        return call()
     outcome: Future[T] = Future()
 
     def fulfil() -> None:
+        abandonable()
         try:
             outcome.set_result(call())
         except BaseException as error:  # noqa: BLE001 - handed on to the caller
