@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainshed.errors import Interrupted, TrainshedError, UsageError
+from trainshed.errors import Interrupted, TrainshedError, UsageError, WorkFailed
 from trainshed.files import write_bytes
 from trainshed.findings import waivers as waivers_of
 from trainshed.findings.model import from_document
@@ -73,10 +73,10 @@ class Work:
 
     def _learn(self, digests: Iterable[str]) -> None:
         """Read all verdicts of images, in one query."""
-        missing = [digest for digest in digests if digest not in self._known]
-        self._known.update({digest: {} for digest in missing})
-        for (digest, check, version), verdict in self.context.ledger.verdicts(missing).items():
-            self._known[digest][check, version] = verdict
+        learnt: dict[str, dict[tuple[str, str], Verdict]] = {digest: {} for digest in digests if digest not in self._known}
+        for (digest, check, version), verdict in self.context.ledger.verdicts(learnt).items():
+            learnt[digest][check, version] = verdict
+        self._known.update(learnt)  # only now: another thread takes a digest that is there for one whose verdicts are
 
     def _facts(self, name: str) -> Facts:
         waiting = tuple(base for base in self.survey.own_bases(name) if base not in self.found)
@@ -133,11 +133,16 @@ class Work:
             over: Any = [policy.fail_on, policy.scanners, policy.without_db, waivers, self.trivy.version]
         else:
             component = self.survey.components[name]
-            test_only = set(self.survey.graph.foreign(name)) - set(self.survey.graph.image_bases(name))
-            bases = {reference: self.survey.pins[reference].digest for reference in test_only}
+            bases = {key: self._base(key) for key in self.survey.graph.test_bases(name)}
             over = check_inputs(component, hashes=self.survey.hashes, args=self.survey.arguments(name), extra={"bases": bases})
         text = json.dumps([_RULES[check], over], sort_keys=True, default=str)
         return f"{check}/{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+    def _base(self, key: str) -> str:
+        """Return the digest of a base as it is now; for an own one without an image, that of its source."""
+        if key not in self.survey.components:
+            return self.survey.pins[key].digest
+        return self.found[key].digest if key in self.found else self.survey.source(key).digest
 
     @opened
     def waivers(self) -> list[Waiver]:
@@ -310,6 +315,9 @@ class Work:
             pins={reference: pin.pinned for reference, pin in pins.items() if not pin.local},
             log=log,
         )
+        if self.version(name, "test") != version:
+            message = f"{component.folder}: its tests changed while they ran"
+            raise WorkFailed(message, next_step="Run the same again, without editing meanwhile.")
         seconds = time.monotonic() - started
         kept = details(cases=tested.cases, message=tested.message)
         self._record(name, "test", version, green=tested.green, seconds=seconds, kept=kept)

@@ -1,0 +1,102 @@
+"""The checks of one component: what their verdicts depend on, and that they are of the tree as it was."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.images import DIGEST, OTHER_DIGEST, PYTHON, write
+from trainshed import config
+from trainshed.console import Console
+from trainshed.images.components import discover
+from trainshed.images.graph import Graph
+from trainshed.images.hashes import HashCache
+from trainshed.results import Status
+from trainshed.settings import Tier
+from trainshed.stages.checks import test as test_check
+from trainshed.stages.context import Context
+from trainshed.stages.lookup import Found
+from trainshed.stages.survey import Pin, Survey
+from trainshed.stages.work import Work
+
+TOOLS = "FROM python:3.11\n"
+TRAIN = """ARG BASE_TOOLS=127.0.0.1:1/small/tools:latest
+FROM python:3.11 AS program
+COPY src /app/
+FROM ${BASE_TOOLS} AS tools
+FROM program AS test
+COPY --from=tools /t /t
+COPY tests /app/tests/
+FROM program
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Two components: ``tools``, on which only the tests of ``train`` stand."""
+
+    root: Path
+    context: Context
+
+    def work(self, *, tools: str = DIGEST) -> Work:
+        """Return the work of a command that found both images."""
+        components = discover(self.root / "components")
+        survey = Survey(
+            config=self.context.config,
+            components=components,
+            graph=Graph.of(components, {}),
+            selected=("tools", "train"),
+            pins={PYTHON: Pin(reference=PYTHON, digest=DIGEST, pinned=PYTHON)},
+            hashes=HashCache(self.root / "hashes.json"),
+        )
+        made = Work(self.context, survey)
+        made.found.update({name: Found(digest=digest, reference=name) for name, digest in (("tools", tools), ("train", OTHER_DIGEST))})
+        return made
+
+
+@pytest.fixture
+def bench(project: Path) -> Iterator[Bench]:
+    files = {"src/a.py": "1", "tests/check.py": "1", "Dockerfile": TRAIN}
+    write(project / "components" / "train", dict(files))
+    write(project / "components" / "tools", {"Dockerfile": TOOLS})
+    loaded = config.load(project / "trainshed.toml", environment="local")
+    context = Context(config=loaded, console=Console(stream=io.StringIO()), tier=Tier.LAPTOP)
+    yield Bench(root=project, context=context)
+    context.close()
+
+
+def test_tests_are_run_again_when_an_own_base_moves_that_only_they_stand_on(bench: Bench) -> None:
+    before, after = bench.work(), bench.work(tools=OTHER_DIGEST)
+    assert before.survey.own_bases("train") == ()
+    assert before.version("train", "test") != after.version("train", "test")
+
+
+def test_tests_are_no_verdict_when_their_files_changed_while_they_ran(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    check = bench.root / "components" / "train" / "tests" / "check.py"
+
+    def edited(*_: object, **__: object) -> test_check.Tested:
+        check.write_text("another one")
+        return test_check.Tested(green=True, message="", cases=())
+
+    monkeypatch.setattr(test_check, "test_image", edited)
+    result = bench.work().test("train")
+    assert result.status is Status.FAILED
+    assert "its tests changed while they ran" in result.message
+    assert bench.context.ledger.verdicts([OTHER_DIGEST]) == {}
+
+
+def test_a_verdict_of_the_ledger_is_taken_and_its_check_not_made_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+
+    def green(*told: object, **_: object) -> test_check.Tested:
+        made.append(told)
+        return test_check.Tested(green=True, message="", cases=())
+
+    monkeypatch.setattr(test_check, "test_image", green)
+    assert bench.work().test("train").status is Status.DONE
+    assert bench.work().test("train").status is Status.CACHED
+    assert len(made) == 1
