@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainshed import files
+from trainshed.errors import problems, suggestion
 from trainshed.images import references
 from trainshed.pipelines import documents as yaml_documents
 from trainshed.pipelines.documents import Document
@@ -71,6 +72,22 @@ def of_template(template: Template, _root: Path | None = None) -> set[str]:
             continue
         found |= {name for literal in _literals(tree) for name in components_of(literal)}
         waiting += [file for name in _imported(tree) if (file := path.parent / f"{name}.py").is_file()]
+    return found
+
+
+def of_templates(templates: Iterable[Template], components: Collection[str]) -> dict[str, set[str]]:
+    """Return the components that each template names, by the template's name.
+
+    Raises:
+        UsageError: names that no component has, all at once, each with a suggestion; or a template cannot be read.
+    """
+    found, wrong = dict[str, set[str]](), list[str]()
+    for template in templates:
+        found[template.name] = of_template(template)
+        unknown = sorted(found[template.name].difference(components))
+        wrong += [f"{template.path}: no component '{name}'{suggestion(name, components)}" for name in unknown]
+    if wrong:
+        raise problems(wrong, next_step="Mend the templates that are named; nothing was done.")
     return found
 
 

@@ -74,6 +74,11 @@ def selected(context: Context, names: Sequence[str]) -> list[Template]:
     return templates.select(known, list(names))
 
 
+def require_known(context: Context, chosen: Iterable[Template]) -> None:
+    """Raise `UsageError` when a template names a component that is none, or cannot be read: nothing is compiled then."""
+    mentions.of_templates(chosen, _components(context.config.project))
+
+
 def template_file(project: Project, name: str) -> Path:
     """Return the place of a compiled template."""
     return project.work_dir / "pipelines" / f"{name}.template.yaml"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
@@ -54,8 +55,17 @@ class Context:
         """Open the ledger: SQLite under ``.trainshed/`` by default."""
         from trainshed.ledger.store import Ledger
 
-        url = self.config.ledger_url or f"sqlite:///{self.config.project.state / 'ledger.sqlite'}"
+        url = self.config.ledger_url or f"sqlite:///{self._own_ledger}"
         return self.closing.enter_context(Ledger.open(url, tier=self.tier))
+
+    @property
+    def has_ledger(self) -> bool:
+        """Tell whether there is a ledger to read; the project's own file is made when the ledger is first opened."""
+        return bool(self.config.ledger_url) or self._own_ledger.exists()
+
+    @property
+    def _own_ledger(self) -> Path:
+        return self.config.project.state / "ledger.sqlite"
 
     @opened
     def embedded(self) -> Embedded:

@@ -60,13 +60,15 @@ def deploy(
 
     Raises:
         NothingSelected: there is no service.
-        UsageError: an unknown name; no lock, or a stale one.
+        UsageError: before any deployment: an unknown name; a service.yaml or golden file that is wrong; no lock, or a stale one.
     """
     found = components.discover(context.config.project.components)
     services = [name for name, component in found.items() if component.service]
     if not services:
-        raise NothingSelected(f"{context.config.project.components}: there is no service", next_step="Run `trainshed init service NAME`.")
+        message = f"{context.config.project.components}: there is no service"
+        raise NothingSelected(message, next_step="Add one with `trainshed init --component NAME --kind service`.")
     chosen = components.select(services, names, what="service")
+    require_sound(context, chosen)
     lock = locking.current(context)
     place = context.config.project.shown(locking.path(context))
     ends = None if deadline is None else time.monotonic() + deadline
@@ -86,11 +88,32 @@ def deploy(
     return Report(stage=STAGE, results=tuple(results))
 
 
+def require_sound(context: Context, names: Sequence[str]) -> None:
+    """Read what describes the services.
+
+    Raises:
+        UsageError: with all problems of all their files at once.
+    """
+    wrong: list[UsageError] = []
+    for name in names:
+        try:
+            service = _read(context, name)
+            if service.golden is not None:
+                golden.load(service.golden)
+        except UsageError as error:
+            wrong.append(error)
+    if wrong:
+        raise problems([error.message for error in wrong], next_step=wrong[0].next_step)
+
+
+def _read(context: Context, component: str) -> Service:
+    file = context.config.project.components / component / spec.FILE_NAME
+    return spec.load(file, environment=context.config.environment.name)
+
+
 def _prepared(context: Context, component: str, image: LockedImage) -> _Wanted:
     """Verify all that can be verified, then say what differs."""
-    project, ecs = context.config.project, context.prediction
-    file = project.components / component / spec.FILE_NAME
-    service = spec.load(file, environment=context.config.environment.name)
+    ecs, service = context.prediction, _read(context, component)
     requests = golden.load(service.golden) if service.golden is not None else ()
     _check(ecs, service, requests)
     ecs.check_cluster()

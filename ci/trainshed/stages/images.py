@@ -47,6 +47,7 @@ def made(
     """Do what `images` does; ``beside`` is other work by key that shares the schedule (templates that compile meanwhile)."""
     work = Work(context, survey(context, names))
     plan = planned(context, work)
+    _require_builder(context, plan, CHECKS)
     results = _scheduled(context, work, plan, CHECKS, fail_fast=fail_fast, beside=beside or {})
     report = Report(stage="images", results=results, extra={"waves": [list(wave) for wave in plan.waves], "plan_digest": plan.plan_digest})
     locking.settle(context, work, report)
@@ -57,10 +58,17 @@ def made(
 def _checked(context: Context, stage: str, names: Sequence[str], checks: Sequence[str], *, fail_fast: bool) -> Report:
     work = Work(context, survey(context, names))
     plan = planned(context, work)
+    _require_builder(context, plan, checks)
     results = _scheduled(context, work, plan, checks, fail_fast=fail_fast, beside={})
     report = Report(stage=stage, results=tuple(result for result in results if result.stage in checks or not result.good))
     show(context, report)
     return report
+
+
+def _require_builder(context: Context, plan: Plan, checks: Sequence[str]) -> None:
+    """Find engine and build client before the work when it needs them: one error then, instead of one for each component."""
+    if "build" in checks and any("build" in entry.needed for entry in plan.components):
+        _ = context.builder
 
 
 def _scheduled(  # noqa: PLR0913 - all by keyword but the first

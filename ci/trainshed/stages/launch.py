@@ -71,20 +71,27 @@ def launch(  # noqa: PLR0913 - the options of the command
         UsageError: before any run: an unknown pipeline or parameter, a value of a wrong type, a wrong gate, nothing uploaded.
         Interrupted: SIGTERM or SIGINT arrived; the followed runs were terminated.
     """
-    wanted = [gates_of.parse(gate) for gate in gates]
-    if wanted and wait is False:
-        raise UsageError("a gate is judged at the end of a run", next_step="Leave out --no-wait, or the gates.")
+    wanted, from_file = options(gates=gates, wait=wait, params_file=params_file)
     ends = None if deadline is None else time.monotonic() + deadline
-    given = {**_from_file(params_file), **(parameters or {})}
+    given = {**from_file, **(parameters or {})}
     prepared = [_prepare(context, template.name, given) for template in upload.selected(context, names)]
     stage = _Launch(context, wanted)
     return stage.run(prepared, follow_them=bool(wanted) if wait is None else wait, ends=ends)
 
 
-def _from_file(file: Path | None) -> dict[str, Any]:
-    if file is None:
-        return {}
-    return parameters_of.read_file(files.read_text(file, what="the parameters"), place=str(file))
+def options(*, gates: Sequence[str], wait: bool | None, params_file: Path | None) -> tuple[list[gates_of.Gate], dict[str, Any]]:
+    """Return the gates, and the parameters of the file.
+
+    Raises:
+        UsageError: a wrong gate, gates on a run that nobody follows, or a file that holds no parameters.
+    """
+    wanted = [gates_of.parse(gate) for gate in gates]
+    if wanted and wait is False:
+        raise UsageError("a gate is judged at the end of a run", next_step="Leave out --no-wait, or the gates.")
+    if params_file is None:
+        return wanted, {}
+    text = files.read_text(params_file, what="the file of parameters")
+    return wanted, parameters_of.read_file(text, place=str(params_file))
 
 
 def _prepare(context: Context, name: str, given: Mapping[str, Any]) -> Prepared:
@@ -102,7 +109,8 @@ def _version(context: Context, name: str) -> tuple[Version, str]:
     except UsageError as error:
         found = _uploaded(context, name)
         if found is None:
-            raise UsageError(f"{error.message}; and nothing was uploaded for this commit or branch", next_step=_UPLOAD) from error
+            message = f"{error.message}; and nothing was uploaded for this commit or branch"
+            raise UsageError(message, next_step=error.next_step or _UPLOAD) from error
         event, source = found
         try:
             return client.version(event.document["pipeline_id"], event.document["version_id"]), source
@@ -117,6 +125,8 @@ def _version(context: Context, name: str) -> tuple[Version, str]:
 
 
 def _uploaded(context: Context, name: str) -> tuple[Event, str] | None:
+    if not context.has_ledger:
+        return None
     head = git.head(context.config.project.root)
     events = context.ledger.events("upload", context.config.environment.name, name)
     for key, value in (("commit", head.commit), ("branch", head.branch)):

@@ -21,9 +21,14 @@ def plan(context: Context, names: Sequence[str] = ()) -> Report:
 
 
 def planned(context: Context, work: Work) -> Plan:
-    """Take the facts and decide; the causes are left with the work for its results."""
-    facts = work.facts()
+    """Take the facts and decide; the causes are left with the work for its results.
+
+    What is wrong in the repository is told first, before anything outside of it is asked or anything is written.
+    """
     reaches = reached(context, work.survey)
+    work.survey.plan_digest()  # reads the build contexts
+    _ = work.waivers
+    facts = work.facts()
     entries = tuple(planning.decide(facts[name], reaches.get(name, ())) for name in work.survey.selected)
     work.causes.update({entry.name: entry.action("build").cause for entry in entries})
     return Plan(
@@ -38,9 +43,10 @@ def reached(context: Context, survey: Survey) -> dict[str, list[str]]:
     from trainshed.pipelines import mentions, templates
 
     found: dict[str, list[str]] = {name: [] for name in survey.components}
-    for template in templates.discover(context.config.project.pipelines).values():
-        for name in mentions.of_template(template, context.config.project.root):
-            found.setdefault(name, []).append(f"pipeline {template.name}")
+    known = templates.discover(context.config.project.pipelines).values()
+    for template, names in mentions.of_templates(known, survey.components).items():
+        for name in names:
+            found[name].append(f"pipeline {template}")
     for name, component in survey.components.items():
         if component.service:
             found[name].append(f"service {name}")

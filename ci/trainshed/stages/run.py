@@ -10,7 +10,6 @@ from typing import Any
 
 from trainshed.errors import NothingSelected, TrainshedError, UsageError, problems, suggestion
 from trainshed.images.components import discover
-from trainshed.pipelines import gates as gates_of
 from trainshed.pipelines import mentions, templates
 from trainshed.results import Report, Result, Status
 from trainshed.stages.context import Context
@@ -87,12 +86,13 @@ def run(  # noqa: PLR0913 - the options of all its stages
         deadline: seconds for the whole flow.
 
     Raises:
-        UsageError: before any work: an unknown name, a wrong gate, options that say nothing without ``--launch``.
+        UsageError: before any work: an unknown name, a wrong gate or file of parameters, options that say nothing without
+            ``--launch``, a service that is described wrongly.
     """
     selection = select(context, names)
     _check_options(launch=launch, given=bool(parameters or params_file or gates))
-    for gate in gates:
-        gates_of.parse(gate)
+    followed = True if deploy else wait
+    _check_ahead(context, selection, launch=launch, deploy=deploy, gates=gates, followed=followed, params_file=params_file)
     from trainshed.stages import compile as compiling
     from trainshed.stages import images, stamp, verify
 
@@ -104,7 +104,6 @@ def run(  # noqa: PLR0913 - the options of all its stages
         flow.go("verify", lambda: verify.verify(context, selection.pipelines))
         flow.go("upload", lambda: _upload(context, selection.pipelines, flow))
     if launch and selection.pipelines:
-        followed = True if deploy else wait
         flow.go("launch", lambda: _launch(context, selection.pipelines, flow, parameters or {}, params_file, gates, followed))
     if deploy and selection.services:
         flow.go("deploy", lambda: _deploy(context, selection.services, flow, wait))
@@ -153,8 +152,29 @@ def select(context: Context, names: Sequence[str]) -> Selection:
         raise problems(unknown, next_step=f"Known: {', '.join(known)}.")
     pipelines = tuple(name for name in known_templates if name in names)
     chosen = tuple(name for name in services if name in names)
-    mentioned = {part for name in pipelines for part in mentions.of_template(known_templates[name], project.root)}
+    mentioned = set[str]().union(*mentions.of_templates([known_templates[name] for name in pipelines], components).values())
     return Selection(pipelines=pipelines, services=chosen, components=tuple(sorted({*mentioned, *chosen})))
+
+
+def _check_ahead(  # noqa: PLR0913 - the options that later stages read
+    context: Context,
+    selection: Selection,
+    *,
+    launch: bool,
+    deploy: bool,
+    gates: Sequence[str],
+    followed: bool | None,
+    params_file: Path | None,
+) -> None:
+    """Have the later stages read their files and options now: nobody wants to learn of a typing error after the builds."""
+    if launch:
+        from trainshed.stages import launch as launching
+
+        launching.options(gates=gates, wait=followed, params_file=params_file)
+    if deploy:
+        from trainshed.stages import deploy as deploying
+
+        deploying.require_sound(context, selection.services)
 
 
 def _check_options(*, launch: bool, given: bool) -> None:

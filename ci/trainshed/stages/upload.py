@@ -47,8 +47,9 @@ def upload(context: Context, names: Sequence[str] = (), *, dry_run: bool = False
         UsageError: before any upload: an unknown name, a stale lock, a file that is missing or not stamped from the lock.
     """
     ends = None if deadline is None else time.monotonic() + deadline
+    chosen = selected(context, names)
     lock = locking.current(context)
-    stamped = [read_stamped(context, lock, template.name) for template in selected(context, names)]
+    stamped = [read_stamped(context, lock, template.name) for template in chosen]
     head = git.head(context.config.project.root)
     results = []
     for pipeline in stamped:

@@ -41,6 +41,7 @@ def verify(context: Context, names: Sequence[str] = ()) -> Report:
         UsageError: there is no lock, it was edited, or it is of another tree; a name that no template has.
     """
     chosen = compiling.selected(context, names)
+    compiling.require_known(context, chosen)
     lock = locking.current(context)
     compiled = compiling.compile_templates(context, [template.name for template in chosen])
     outcomes = {result.name: _outcome(context, lock, result) for result in compiled if result.good}
