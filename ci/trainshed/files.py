@@ -57,7 +57,8 @@ def read_text(path: Path, *, what: str) -> str:
         message = f"{path}: {what} is not UTF-8 (byte {error.start})"
         raise UsageError(message, next_step="Save the file as UTF-8.") from error
     except OSError as error:
-        raise UsageError(f"{path}: {what} cannot be read: {error.strerror}") from error
+        message = f"{path}: {what} cannot be read: {error.strerror}"
+        raise UsageError(message, next_step="Check that the file is there and may be read.") from error
 
 
 @contextmanager

@@ -155,7 +155,7 @@ def _one_name_twice(folder: Path, components: Mapping[str, Component], folders: 
 
 def _settings(file: Path) -> ComponentSettings:
     try:
-        document = tomllib.loads(read_text(file, what="the component's settings"))
+        document = tomllib.loads(read_text(file, what="the file of settings"))
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{file}: not TOML: {error}") from error
     values, wrong = dict[str, Any](), list[str]()

@@ -133,7 +133,8 @@ class Dockerfile:
         try:
             reference = lines.substitute(external.written, self._values(args), self.escape)
         except lines.Unresolved as error:
-            message = f"'{external.written}' cannot be resolved: no value for the argument {error}{suggestion(str(error), self.args)}"
+            hint = suggestion(str(error), set(self.args) - {str(error)})
+            message = f"'{external.written}' cannot be resolved: no value for the argument {error}{hint}"
             step = "Give it a default in an ARG line before the first FROM, or a value under build.args in trainshed.toml."
             raise fault(self.path, external.line, message, step) from error
         try:

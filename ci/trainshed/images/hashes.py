@@ -41,7 +41,8 @@ class HashCache:
                 return known[1]
             return self._hashed(name)
         except OSError as error:
-            raise UsageError(f"{name}: cannot be read: {error.strerror}") from error
+            message = f"{name}: cannot be read: {error.strerror}"
+            raise UsageError(message, next_step="Check that the file may be read.") from error
 
     def save(self) -> None:
         """Write what is new, whole or not at all; another process's newer entries may be lost, never mixed."""

@@ -48,7 +48,8 @@ def load(path: Path) -> tuple[Golden, ...]:
     except (json.JSONDecodeError, RecursionError) as error:
         raise UsageError(f"{path}: not JSON: {error}", next_step="Mend the line that is named.") from error
     if not isinstance(document, dict) or not isinstance(document.get("requests"), list) or not document["requests"]:
-        raise UsageError(f'{path}: expected {{"requests": [{{"path": …, "body": …, "answer": …}}]}} with one request or more')
+        message = f'{path}: expected {{"requests": [{{"path": …, "body": …, "answer": …}}]}} with one request or more'
+        raise UsageError(message, next_step="Write the requests, each with the answer that a good revision gives.")
     tolerance = document.get("tolerance", 0.0)
     found = [f"{path}: unknown key {key}{suggestion(key, ('tolerance', 'requests'))}" for key in set(document) - {"tolerance", "requests"}]
     if not isinstance(tolerance, (int, float)) or isinstance(tolerance, bool) or not 0 <= tolerance < math.inf:
@@ -56,7 +57,7 @@ def load(path: Path) -> tuple[Golden, ...]:
     for index, item in enumerate(document["requests"]):
         found += [f"{path}: requests[{index}]: {problem}" for problem in _problems(item)]
     if found:
-        raise problems(found)
+        raise problems(found, next_step="Mend the requests that are named.")
     return tuple(_golden(index, item, float(tolerance)) for index, item in enumerate(document["requests"]))
 
 

@@ -170,7 +170,7 @@ def _document(path: Path) -> dict[str, Any]:
         place = f"{path}:{mark.line + 1}" if mark is not None else str(path)
         raise UsageError(f"{place}: not YAML: {getattr(error, 'problem', error)}", next_step="Mend the line that is named.") from error
     if not isinstance(document, dict):
-        raise UsageError(f"{path}: expected a mapping with name, port, …")
+        raise UsageError(f"{path}: expected a mapping with name, port, …", next_step="See docs/reference/files.md for every key.")
     return document
 
 

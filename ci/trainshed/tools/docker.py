@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import random
+import re
 import secrets
 import socket
 import threading
@@ -114,7 +115,7 @@ class Engine:
             api = docker.APIClient(**options, version="auto", timeout=_CALL_SECONDS, max_pool_size=32)
             version = str(api.version()["Version"])
         except (docker.errors.DockerException, OSError) as error:
-            message = f"no container engine answers at {address}: {_brief(error)}"
+            message = f"no container engine answers at {address}: {_refusal(error)}"
             raise ToolMissing(message, next_step="Start it, or run `trainshed doctor` to see what is missing.") from error
         return cls(api, address, version)
 
@@ -438,6 +439,12 @@ def _transfer(what: str, events: Iterator[Any], note: Callable[[Mapping[str, Any
                 f"{what}: {str(event['error']).strip()[:500]}", next_step="Check the registry and the log-in, then run again."
             )
         note(event)
+
+
+def _refusal(error: BaseException) -> str:
+    """Return the system's own word for a failed connection, without the layers that the SDK puts around it."""
+    found = re.search(r"\[Errno -?\d+\] ([A-Za-z ]+)", str(error))
+    return found[1] if found else _brief(error)
 
 
 def _brief(error: BaseException) -> str:
