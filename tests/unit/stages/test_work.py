@@ -24,7 +24,7 @@ from trainshed.stages.survey import Pin, Survey
 from trainshed.stages.work import Work
 
 TOOLS = "FROM python:3.11\n"
-TRAIN = """ARG BASE_TOOLS=127.0.0.1:1/small/tools:latest
+TRAIN = """ARG BASE_TOOLS=127.0.0.1:1/small/base-tools:latest
 FROM python:3.11 AS program
 COPY src /app/
 FROM ${BASE_TOOLS} AS tools
@@ -37,7 +37,7 @@ FROM program
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Two components: ``tools``, on which only the tests of ``train`` stand."""
+    """Two components: ``base-tools``, on which only the tests of ``train`` stand."""
 
     root: Path
     context: Context
@@ -49,12 +49,12 @@ class Bench:
             config=self.context.config,
             components=components,
             graph=Graph.of(components, {}),
-            selected=("tools", "train"),
+            selected=("base-tools", "train"),
             pins={PYTHON: Pin(reference=PYTHON, digest=DIGEST, pinned=PYTHON)},
             hashes=HashCache(self.root / "hashes.json"),
         )
         made = Work(self.context, survey)
-        made.found.update({name: Found(digest=digest, reference=name) for name, digest in (("tools", tools), ("train", OTHER_DIGEST))})
+        made.found.update({name: Found(digest=digest, reference=name) for name, digest in (("base-tools", tools), ("train", OTHER_DIGEST))})
         return made
 
 
@@ -62,7 +62,7 @@ class Bench:
 def bench(project: Path) -> Iterator[Bench]:
     files = {"src/a.py": "1", "tests/check.py": "1", "Dockerfile": TRAIN}
     write(project / "components" / "train", dict(files))
-    write(project / "components" / "tools", {"Dockerfile": TOOLS})
+    write(project / "components" / "base-tools", {"Dockerfile": TOOLS})
     loaded = config.load(project / "trainshed.toml", environment="local")
     context = Context(config=loaded, console=Console(stream=io.StringIO()), tier=Tier.LAPTOP)
     yield Bench(root=project, context=context)
