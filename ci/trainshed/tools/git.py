@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainshed import settings
-from trainshed.errors import ToolMissing
+from trainshed.errors import ToolMissing, WorkFailed
 from trainshed.tools import process
 
-_LIMIT_SECONDS = 20.0
+_LIMIT_SECONDS = 60.0
+# A checkout of another user (a container's workspace) is read too, and nobody's index is locked by our looking.
+_OPTIONS = ("--no-optional-locks", "-c", "safe.directory=*", "-c", "core.fsmonitor=false")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +24,11 @@ class Head:
 
 
 def head(root: Path) -> Head:
-    """Ask git for the head of a folder; Jenkins checks out detached, so its own word for the branch wins."""
+    """Ask git for the head of a folder; Jenkins checks out detached, so its own word for the branch wins.
+
+    Raises:
+        WorkFailed: git does not answer; that is never read as a tree without commit or changes.
+    """
     commit = _said(root, "rev-parse", "--verify", "--quiet", "HEAD")
     if not commit:
         return Head(commit=None, branch=settings.branch(), dirty=True)
@@ -32,6 +38,9 @@ def head(root: Path) -> Head:
 
 def _said(root: Path, *arguments: str) -> str:
     try:
-        return process.run(["git", "-C", str(root), *arguments], check=False, timeout=_LIMIT_SECONDS).output.strip()
+        outcome = process.run(["git", *_OPTIONS, "-C", str(root), *arguments], check=False, timeout=_LIMIT_SECONDS)
     except ToolMissing:
         return ""
+    if outcome.timed_out:
+        raise WorkFailed(f"git {arguments[0]} took longer than {_LIMIT_SECONDS:g} s in {root}", next_step="Try it by hand.")
+    return outcome.output.strip()

@@ -1,0 +1,53 @@
+"""The head of a real repository; of none; of one that belongs to somebody else; and a git that does not answer."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from trainshed.errors import WorkFailed
+from trainshed.tools import git
+
+
+def repository(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "file").write_text("1")
+    named = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    for words in (["init", "--quiet", "--initial-branch", "topic"], ["add", "file"], [*named, "commit", "--quiet", "-m", "x"]):
+        subprocess.run(["git", "-C", str(folder), *words], check=True, timeout=60)
+    return folder
+
+
+def test_a_clean_tree_has_a_commit_and_a_branch_and_a_changed_one_is_dirty(tmp_path: Path) -> None:
+    root = repository(tmp_path / "repo")
+    found = git.head(root)
+    assert (len(found.commit or ""), found.branch, found.dirty) == (40, "topic", False)
+    (root / "new").write_text("untracked files count")
+    assert git.head(root).dirty
+
+
+def test_a_folder_without_git_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert git.head(tmp_path) == git.Head(commit=None, branch=None, dirty=True)
+
+
+def test_a_checkout_of_another_user_is_read_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = repository(tmp_path / "repo")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    refused = subprocess.run(["git", "-C", str(root), "status"], capture_output=True, check=False, timeout=60)
+    assert refused.returncode == 128
+    assert git.head(root).commit is not None
+
+
+def test_a_git_that_does_not_answer_is_no_tree_without_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "bin" / "git"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nsleep 600\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(git, "_LIMIT_SECONDS", 0.1)
+    with pytest.raises(WorkFailed, match=r"git rev-parse took longer than 0\.1 s"):
+        git.head(tmp_path)
