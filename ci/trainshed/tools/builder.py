@@ -35,8 +35,6 @@ class Order:
     secrets: Mapping[str, Path] = field(default_factory=dict)
     masked: Sequence[str] = field(default=(), repr=False)
     platform: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    network: str = ""
     timeout: float | None = None
 
 
@@ -124,9 +122,7 @@ class BuildClient:
             *("--iidfile", str(iid), "--file", order.dockerfile, "--tag", order.tag),
             *(["--target", order.target] if order.target else []),
             *(["--platform", order.platform] if order.platform and self.buildkit else []),
-            *(["--network", order.network] if order.network else []),
             *_repeated("--build-arg", [*(f"{name}={value}" for name, value in sorted(order.args.items())), *_proxies()]),
-            *_repeated("--label", [f"{name}={value}" for name, value in sorted(order.labels.items())]),
             *(_repeated("--secret", [f"id={name},src={file}" for name, file in sorted(order.secrets.items())]) if self.buildkit else []),
             "-",
         ]

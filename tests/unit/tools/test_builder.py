@@ -84,16 +84,14 @@ def test_the_command_names_everything_but_no_value_of_a_secret_or_proxy(tmp_path
         args={"B": "2", "A": "1"},
         secrets={"pip": Path("/run/pip")},
         platform="linux/amd64",
-        labels={"l": "v"},
-        network="host",
     )
     plain = BuildClient(program="docker", version="20.10", buildkit=True, buildx=False, engine_host=HOST)
     told = plain.arguments(wanted, Path("/iid"))
     assert told[:6] == ["docker", "build", "--progress", "plain", "--iidfile", "/iid"]
     text = " ".join(told)
     for part in (
-        "--file Dockerfile --tag x:1 --target test --platform linux/amd64 --network host",
-        "--build-arg A=1 --build-arg B=2 --build-arg HTTPS_PROXY --label l=v --secret id=pip,src=/run/pip -",
+        "--file Dockerfile --tag x:1 --target test --platform linux/amd64",
+        "--build-arg A=1 --build-arg B=2 --build-arg HTTPS_PROXY --secret id=pip,src=/run/pip -",
     ):
         assert part in text
     assert "hush" not in text
