@@ -191,6 +191,7 @@ def test_a_container_that_died_with_the_service_is_replaced(tmp_path: Path) -> N
     second = House(tmp_path, FakeEngine())
     try:
         until(lambda: second.service()["runningCount"] == 1 and second.engine.ours(), "another container")
+        assert second.service()["taskDefinition"] == revision
     finally:
         second.end()
 

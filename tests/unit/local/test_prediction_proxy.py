@@ -184,4 +184,5 @@ def test_a_port_of_its_own_is_taken_and_given_back() -> None:
     again = Front(port, Targets())
     again.start()
     until(lambda: ask(f"127.0.0.1:{port}", "GET", "/")[0] == 503, "an answer")
+    assert again.port == port
     again.end()
