@@ -133,11 +133,11 @@ def _address(url: str) -> sa.URL:
     try:
         address = sa.make_url(url)
     except (ArgumentError, ValueError):
-        raise UsageError("the ledger's address is not a URL", next_step=example) from None
+        raise UsageError("ledger.url: the ledger's address is not a URL", next_step=example) from None
     if address.drivername not in _SCHEMES:
-        raise UsageError(f"a ledger on '{address.drivername}' is not supported", next_step=example)
+        raise UsageError(f"ledger.url: a ledger on '{address.drivername}' is not supported", next_step=example)
     if not address.database or address.database == ":memory:":
-        raise UsageError("the ledger's address names no database", next_step=example)
+        raise UsageError("ledger.url: the ledger's address names no database", next_step=example)
     return address.set(drivername=_SCHEMES[address.drivername])
 
 
