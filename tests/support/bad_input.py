@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,6 +108,23 @@ class Trial:
         assert (document["error"]["message"], document["error"]["next"]) == (message, lines[-1].removeprefix("next: "))
         assert self.tree() == before
         return message
+
+    def failed(self, *words: str, code: int) -> list[dict[str, Any]]:
+        """Run a command whose items all fail before anything is written; return their results.
+
+        Promised: the exit code, one block for each item that says what its result says, and an unchanged project.
+        """
+        before = self.tree()
+        got, out, err = self._run("--json", *words)
+        document = json.loads(out)
+        results: list[dict[str, Any]] = document["results"]
+        assert (got, document["exit_code"], document["status"]) == (code, code, "red")
+        for result in results:
+            assert result["status"] == "failed"
+            assert err.count(f"── {result['stage']} {result['name']} failed ") == 1
+            assert all(line in err for line in result["message"].splitlines())
+        assert self.tree() == before
+        return results
 
     def _run(self, *words: str) -> tuple[int, str, str]:
         self._capsys.readouterr()
