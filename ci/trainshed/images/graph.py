@@ -71,12 +71,6 @@ class Graph:
         image = self.image_bases(name)
         return tuple(key for key in self._all[name].own + self._all[name].foreign if key not in image)
 
-    def dependents(self, name: str, *, transitive: bool = True) -> frozenset[str]:
-        """Return what stands on a component."""
-        if transitive:
-            return frozenset(other for other, below in self._ancestors.items() if name in below)
-        return frozenset(other for other, needs in self._all.items() if name in needs.own)
-
     def ancestors(self, name: str) -> frozenset[str]:
         """Return all own bases below a component."""
         return self._ancestors[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,20 +111,6 @@ def plan_digest(sources: Mapping[str, str]) -> str:
     """Digest a selection of components by their *source digests*: equal for equal trees, whatever has been built already."""
     text = "\n".join(f"{name} {digest}" for name, digest in sorted(sources.items()))
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-
-
-def waves(selected: Sequence[str], bases: Mapping[str, Iterable[str]]) -> tuple[tuple[str, ...], ...]:
-    """Order components into waves: each needs only components of earlier waves."""
-    level: dict[str, int] = {}
-
-    def depth(name: str) -> int:
-        if name not in level:
-            level[name] = 1 + max((depth(base) for base in bases.get(name, ()) if base in selected), default=-1)
-        return level[name]
-
-    for name in selected:
-        depth(name)
-    return tuple(tuple(name for name in selected if level[name] == number) for number in range(max(level.values(), default=-1) + 1))
 
 
 def document(plan: Plan) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import ast
 import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from trainshed import files
 from trainshed.errors import problems, suggestion
@@ -46,7 +45,7 @@ def components_of(text: str) -> set[str]:
     return set(_RESERVED.findall(text)) | set(_FILE.findall(text))
 
 
-def of_template(template: Template, _root: Path | None = None) -> set[str]:
+def of_template(template: Template) -> set[str]:
     """Return the components that a template names in its texts, and in those of the modules beside it that it imports.
 
     A path must be written in full to be seen: ``"components/train/component.yaml"``, or with a variable for the folder before the

@@ -33,7 +33,7 @@ def planned(context: Context, work: Work) -> Plan:
     work.causes.update({entry.name: entry.action("build").cause for entry in entries})
     return Plan(
         components=entries,
-        waves=planning.waves(work.survey.selected, {name: work.survey.graph.bases(name) for name in work.survey.selected}),
+        waves=tuple(tuple(wave) for wave in work.survey.graph.waves(work.survey.selected)),
         plan_digest=work.survey.plan_digest(),
     )
 

@@ -42,8 +42,6 @@ class ImageInfo:
     """An image of the engine. ``config`` is the engine's own (``User``, ``Cmd``, ``Env``…); ``layers`` are digests, the lowest first."""
 
     id: str
-    repo_digests: tuple[str, ...]
-    repo_tags: tuple[str, ...]
     config: Mapping[str, Any]
     layers: tuple[str, ...]
 
@@ -141,8 +139,6 @@ class Engine:
                 return None
         return ImageInfo(
             id=found["Id"],
-            repo_digests=tuple(found.get("RepoDigests") or ()),
-            repo_tags=tuple(found.get("RepoTags") or ()),
             config=found.get("Config") or {},
             layers=tuple((found.get("RootFS") or {}).get("Layers") or ()),
         )

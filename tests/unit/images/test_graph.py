@@ -45,12 +45,6 @@ def test_bases_are_direct_and_ancestors_are_all(diamond: Graph) -> None:
     assert diamond.bases("alone") == ()
 
 
-def test_dependents_are_all_or_direct(diamond: Graph) -> None:
-    assert diamond.dependents("z") == {"a", "b", "c"}
-    assert diamond.dependents("z", transitive=False) == {"b", "c"}
-    assert diamond.dependents("a") == set()
-
-
 def test_bases_come_first_in_the_order(diamond: Graph) -> None:
     assert diamond.order() == ["alone", "z", "b", "c", "a"]
 

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from trainshed.images import planning
 from trainshed.images.planning import Facts, Plan, Standing
 
@@ -56,19 +53,3 @@ def test_the_plan_digest_depends_on_names_and_digests_alone() -> None:
     one = planning.plan_digest({"a": DIGEST, "b": "sha256:" + "b" * 64})
     assert one == planning.plan_digest({"b": "sha256:" + "b" * 64, "a": DIGEST})
     assert one != planning.plan_digest({"b": DIGEST, "a": "sha256:" + "b" * 64})
-
-
-def test_waves_keep_bases_before_what_stands_on_them() -> None:
-    bases = {"train": ("base",), "evaluate": ("train", "base"), "alone": ()}
-    assert planning.waves(["alone", "base", "evaluate", "train"], bases) == (("alone", "base"), ("train",), ("evaluate",))
-    assert planning.waves(["train"], bases) == (("train",),)
-    assert planning.waves([], {}) == ()
-
-
-@given(st.integers(1, 12), st.data())
-def test_every_component_comes_after_all_of_its_bases(count: int, data: st.DataObject) -> None:
-    names = [f"c{number}" for number in range(count)]
-    bases = {name: data.draw(st.sets(st.sampled_from(names[:index]))) if index else set() for index, name in enumerate(names)}
-    level = {name: number for number, wave in enumerate(planning.waves(names, bases)) for name in wave}
-    assert set(level) == set(names)
-    assert all(level[base] < level[name] for name in names for base in bases[name])

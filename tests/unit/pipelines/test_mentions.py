@@ -24,31 +24,31 @@ def test_components_are_found_by_reserved_reference_and_by_file() -> None:
 
 def test_a_template_names_components_in_its_strings_and_not_in_comments(tmp_path: Path) -> None:
     comment = '# once components/old/component.yaml\n"""As components/older/component.yaml."""\n'
-    assert mentions.of_template(python_template(tmp_path, comment + TEMPLATE), tmp_path) == {"extract", "train"}
+    assert mentions.of_template(python_template(tmp_path, comment + TEMPLATE)) == {"extract", "train"}
 
 
 def test_modules_beside_the_template_count_once_each(tmp_path: Path) -> None:
     (tmp_path / "_one.py").write_text('import _two\nA = "components/one/component.yaml"\n')
     (tmp_path / "_two.py").write_text('from _one import A\nB = "components/two/component.yaml"\n')
     template = python_template(tmp_path, "import json\nfrom . import x\nfrom _one import A\n")
-    assert mentions.of_template(template, tmp_path) == {"one", "two"}
+    assert mentions.of_template(template) == {"one", "two"}
 
 
 def test_a_template_with_a_syntax_error_still_tells_what_it_names(tmp_path: Path) -> None:
-    assert mentions.of_template(python_template(tmp_path, 'def (:\n"components/one/component.yaml"'), tmp_path) == {"one"}
+    assert mentions.of_template(python_template(tmp_path, 'def (:\n"components/one/component.yaml"')) == {"one"}
 
 
 def test_a_compiled_template_names_components_in_its_text(tmp_path: Path) -> None:
     path = tmp_path / "training.yaml"
     path.write_text(COMPILED)
-    assert mentions.of_template(Template(name="training", path=path, kind="yaml"), tmp_path) == {"extract", "train"}
+    assert mentions.of_template(Template(name="training", path=path, kind="yaml")) == {"extract", "train"}
 
 
 def test_a_template_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "training.py"
     path.write_bytes(b"x = '\xff'\n")
     with pytest.raises(UsageError, match=r"training\.py: the pipeline template is not UTF-8 \(byte 5\)"):
-        mentions.of_template(Template(name="training", path=path, kind="python"), tmp_path)
+        mentions.of_template(Template(name="training", path=path, kind="python"))
 
 
 def test_images_are_listed_by_executor() -> None:
