@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trainshed import files, owner
-from trainshed.errors import Interrupted, RemoteError, TrainshedError, UsageError, WorkFailed
+from trainshed.errors import Interrupted, TrainshedError, UsageError, WorkFailed
 from trainshed.ledger.records import Event
 from trainshed.pipelines import gates as gates_of
 from trainshed.pipelines import parameters as parameters_of
@@ -198,7 +198,7 @@ class _Launch:
             return None
         try:
             run = self._context.kubeflow.run(told["run_id"])
-        except RemoteError:
+        except NotFound:
             return None
         if run.state not in {"PENDING", "RUNNING", "SUCCEEDED"}:
             return None

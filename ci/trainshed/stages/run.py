@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainshed.errors import NothingSelected, TrainshedError, UsageError, problems, suggestion
+from trainshed.console import Console
+from trainshed.errors import Interrupted, NothingSelected, TrainshedError, UsageError, problems, suggestion
 from trainshed.images.components import discover
 from trainshed.pipelines import mentions, templates
 from trainshed.results import Report, Result, Status
@@ -28,23 +29,32 @@ class Selection:
 class _Flow:
     """The reports so far; a stage that is not green ends the flow."""
 
+    console: Console
     deadline: float | None
     started: float = field(default_factory=time.monotonic)
     reports: list[Report] = field(default_factory=list)
 
     def go(self, stage: str, do: Callable[[], Report]) -> None:
-        """Run a stage unless an earlier one was not green; an error of the stage as a whole becomes its result."""
+        """Run a stage unless an earlier one was not green.
+
+        An error of a later stage as a whole becomes its result, so that what the earlier ones found is reported; the first stage's
+        is raised, for there is nothing else to tell.
+        """
         if any(report.exit_code or report.status != "green" for report in self.reports):
             return
         try:
             self.reports.append(do())
+        except Interrupted:
+            if not self.reports:
+                raise
+            self.reports.append(Report(stage=stage, interrupted=True))
         except TrainshedError as error:
-            if error.exit_code == UsageError.exit_code and not self.reports:
+            if not self.reports:
                 raise
             message = error.message + (f" {error.next_step}" if error.next_step else "")
             failed = Result(name=stage, stage=stage, status=Status.FAILED, message=message, exit_code=error.exit_code)
+            self.console.end(failed)
             self.reports.append(Report(stage=stage, results=(failed,)))
-            raise
 
     def left(self) -> float | None:
         """Return the seconds that are left until the deadline."""
@@ -96,7 +106,7 @@ def run(  # noqa: PLR0913 - the options of all its stages
     from trainshed.stages import compile as compiling
     from trainshed.stages import images, stamp, verify
 
-    flow = _Flow(deadline)
+    flow = _Flow(context.console, deadline)
     beside = compiling.nodes(context, selection.pipelines) if selection.pipelines else {}
     flow.go("images", lambda: images.made(context, selection.components, fail_fast=fail_fast, beside=beside))
     if selection.pipelines:

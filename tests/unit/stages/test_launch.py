@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.kubeflow import embedded, step, wait_for
 from tests.support.kubeflow_project import UNSTAMPED, FlowProject, told
-from trainshed.errors import Interrupted, UsageError
+from trainshed.errors import Interrupted, RemoteError, UsageError
 from trainshed.ledger.records import Event
 from trainshed.local.kubeflow.runs import Runs, settled, write_status
 from trainshed.results import Report, Result, Status
@@ -18,6 +18,7 @@ from trainshed.stages import following
 from trainshed.stages.launch import launch
 from trainshed.stages.upload import upload
 from trainshed.tools import process
+from trainshed.tools.kubeflow import KubeflowClient, Run
 
 pytestmark = pytest.mark.sockets
 
@@ -162,6 +163,21 @@ def test_a_run_whose_command_was_killed_is_taken_up_by_the_same_launch(lab: Lab)
     assert only(report).details["run_id"] == first
     assert "taking up run" in said
     assert only(lab.launch(parameters={"rate": 0.25})[0]).details["run_id"] != first
+
+
+def test_no_second_run_is_started_while_the_first_cannot_be_asked_for(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = only(lab.launch()[0]).details["run_id"]
+    with lab.flows.open() as context:
+        left = {**lab.events()[0].document, "followed": True, "owner": f"{_other_owner()}"}
+        context.ledger.record_event("run", "local", "training", first, left)
+
+    def away(_client: KubeflowClient, _run: str) -> Run:
+        raise RemoteError("Kubeflow is away")
+
+    monkeypatch.setattr(KubeflowClient, "run", away)
+    result = only(lab.launch(wait=True)[0])
+    assert (result.exit_code, result.message) == (5, "Kubeflow is away")
+    assert {event.key for event in lab.events()} == {first}
 
 
 def _other_owner() -> str:
