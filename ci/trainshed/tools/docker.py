@@ -34,7 +34,7 @@ DEFAULT_HOST = "unix:///var/run/docker.sock"
 _CALL_SECONDS = 120
 _PUSHES = 5
 _FINAL = ("denied", "unauthorized", "no basic auth", "authentication required", "forbidden", "immutable", "name unknown", "does not exist")
-_SETTLE_SECONDS, _LOG_SECONDS = 3.0, 10.0
+_SETTLE_SECONDS, _LOG_SECONDS, _LEAST_SECONDS = 3.0, 10.0, 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -333,11 +333,20 @@ class Engine:
         """Wait until a container has ended; False when the time ran out first."""
         import requests
 
-        try:
-            process.interruptible(lambda: self._api.wait(container, timeout=timeout))  # type: ignore[arg-type]
-        except (requests.exceptions.ReadTimeout, requests.exceptions.ConnectionError):
-            return not self._api.inspect_container(container)["State"]["Running"]
-        return True
+        ends = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = None if ends is None else max(_LEAST_SECONDS, ends - time.monotonic())
+            try:
+                process.interruptible(lambda left=left: self._api.wait(container, timeout=left))  # type: ignore[misc]
+            except (requests.exceptions.ReadTimeout, requests.exceptions.ConnectionError):
+                # The time ran out, or the connection broke: only the clock tells them apart.
+                if not self._api.inspect_container(container)["State"]["Running"]:
+                    return True
+                if ends is not None and time.monotonic() >= ends:
+                    return False
+                process.pause(process.POLL_SECONDS)
+            else:
+                return True
 
     def _follow(self, container: str, log: Path) -> None:
         import docker

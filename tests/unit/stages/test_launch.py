@@ -18,7 +18,7 @@ from trainshed.stages import following
 from trainshed.stages.launch import launch
 from trainshed.stages.upload import upload
 from trainshed.tools import process
-from trainshed.tools.kubeflow import KubeflowClient, Run
+from trainshed.tools.kubeflow import KubeflowClient, NotFound, Run
 
 pytestmark = pytest.mark.sockets
 
@@ -263,7 +263,6 @@ def test_two_pipelines_run_side_by_side_and_one_failure_keeps_the_other(lab: Lab
 
 def test_a_kubeflow_that_goes_away_while_it_is_followed_is_exit_code_5(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "_PATIENCE_SECONDS", -1)
-    from trainshed.tools.kubeflow import KubeflowClient, NotFound, Run
 
     def gone(_: KubeflowClient, run_id: str) -> Run:
         raise NotFound(f"run {run_id} not found")
