@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -34,19 +35,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = commands.by_name(" ".join(filter(None, (given.command, given.action))))
         stage = command.name.replace(" ", "-")
         report = _run(command, given, console)
+        if as_json:
+            console.document(report.document())
     except SystemExit as end:  # argparse after --help or --version
         return int(end.code or 0)
     except TrainshedError as error:
         return _failed(error, stage, console, as_json=as_json)
     except KeyboardInterrupt:
         return _failed(Interrupted("interrupted"), stage, console, as_json=as_json)
-    except BrokenPipeError:  # the reader of stdout went away
-        sys.stderr.close()
+    except BrokenPipeError:  # who read went away; Python still flushes at its end
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return 1
     except Exception:  # noqa: BLE001 - the one place where a bug becomes an exit code
         return _failed(_bug(words, console), stage, console, as_json=as_json)
-    if as_json:
-        console.document(report.document())
     return report.exit_code
 
 

@@ -19,6 +19,7 @@ from trainshed.stages.context import Context
 from trainshed.tools import process
 
 LAST_MOMENT_SECONDS = 4.0
+_FORCE_SECONDS = 10.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -102,8 +103,14 @@ def _end(context: Context) -> None:
 
 def _leave(context: Context) -> None:  # pragma: no cover - ends this process
     """End what is left by force; a call that cannot be interrupted held the command up."""
+
+    def end() -> None:
+        with suppress(Exception):
+            if "engine" in vars(context):
+                context.engine.end_own()
+
     process.end_all()
-    with suppress(Exception):
-        if "engine" in vars(context):
-            context.engine.end_own()
+    last = threading.Thread(target=end, daemon=True)  # an engine that hangs must not hold us as well
+    last.start()
+    last.join(_FORCE_SECONDS)
     os._exit(Interrupted.exit_code)

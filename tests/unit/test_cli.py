@@ -132,6 +132,15 @@ def test_ctrl_c_is_exit_code_130(project: Path, monkeypatch: pytest.MonkeyPatch,
     assert (code, json.loads(out)["status"]) == (130, "interrupted")
 
 
+def test_a_reader_that_went_away_is_no_traceback(project: Path) -> None:
+    command = [sys.executable, "-m", "trainshed", "--json", "config"]
+    with subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        child.stdout.close()
+        _, said = child.communicate(timeout=120)
+    assert (child.returncode, "Traceback" in said, "BrokenPipe" in said) == (1, False, False)
+
+
 def result(status: Status, exit_code: int = 1) -> Result:
     return Result(name="a", stage="build", status=status, exit_code=exit_code)
 
