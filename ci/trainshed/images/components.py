@@ -21,7 +21,7 @@ STEP_FILE = "component.yaml"
 SERVICE_FILE = "service.yaml"
 STRUCTURE_TEST_FILE = "structure-test.yaml"
 SETTINGS_FILE = "trainshed.toml"
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _MEMORY = re.compile(r"\d+[bkmg]?")
 _TITLE = re.compile(r"^name:[ \t]*(.+?)[ \t]*(?:#.*)?$", re.MULTILINE)
 _IMAGE = re.compile(rf"^[ \t-]*image:[ \t]*[\"']?({re.escape(references.RESERVED_HOST)}/[^\s\"'#]+)", re.MULTILINE)
@@ -102,7 +102,7 @@ def select(known: Iterable[str], names: Sequence[str], *, what: str = "component
 def _component(folder: Path, *, link: bool) -> Component:
     if link:
         raise UsageError(f"{folder}: is a link: a component is a folder of its own")
-    if _NAME.fullmatch(folder.name) is None:
+    if NAME.fullmatch(folder.name) is None:
         shown = os.fsencode(folder).decode(errors="backslashreplace")  # a name that is not UTF-8 cannot be printed
         name = shown.rpartition("/")[2]
         raise UsageError(f"{shown}: '{name}' is no component's name: lower-case letters, digits and inner dashes only")

@@ -12,12 +12,12 @@ from trainshed import config, files, keys
 from trainshed.config import STATE_FOLDER, Project
 from trainshed.console import Console
 from trainshed.errors import UsageError
+from trainshed.images.components import NAME
 from trainshed.images.graph import base_argument
 from trainshed.results import Report, Result, Status
 
 BASE = "base-python"
 FIRST_STEP = "hello"
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _SUFFIX = ".template"
 _RENAMED = {"gitignore": ".gitignore"}
 
@@ -79,7 +79,7 @@ def _repository(root: Path) -> list[Result]:
 
 
 def _component(project: Project, name: str, kind: str) -> list[Result]:
-    if _NAME.fullmatch(name) is None:
+    if NAME.fullmatch(name) is None:
         raise UsageError(f"'{name}' is no name of a component", next_step="Use lower-case letters, digits and inner dashes.")
     if (project.components / name).exists() or (project.components / name).is_symlink():
         raise UsageError(f"{project.components / name}: exists already", next_step="Choose another name, or move the folder away.")
