@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,7 @@ class Verdict:
 
     ``digest`` is the image's digest; ``version`` names everything else that the check depends on; ``seconds`` is what it took.
     ``details`` holds what a report needs again when the verdict is taken from the ledger: see `details`.
-    ``tier`` and ``age`` (seconds, by the database's clock) are filled when a verdict is read.
+    ``tier``, ``age`` (seconds) and ``created`` (seconds since 1970), both by the database's clock, are filled when a verdict is read.
     """
 
     digest: str
@@ -29,6 +30,7 @@ class Verdict:
     details: Mapping[str, Any] = field(default_factory=dict)
     tier: Tier = Tier.LAPTOP
     age: float = 0.0
+    created: float = field(default_factory=time.time, compare=False)
 
     @property
     def cases(self) -> tuple[Case, ...]:

@@ -222,6 +222,7 @@ class Ledger:
                 details=row.details,
                 tier=Tier(row.tier),
                 age=row.age,
+                created=row.created,
             )
 
     def _record(self, table: sa.Table, **values: Any) -> None:  # noqa: ANN401 - the columns of the table

@@ -419,13 +419,13 @@ class Work:
         """Return the lock's entries for components whose checks are all green."""
         entries = {}
         for name in names:
-            found, now = self.found[name], datetime.now(UTC)
+            found = self.found[name]
             entries[name] = {
                 "reference": found.reference,
                 "digest": found.digest,
                 "input_digest": self.inputs[name].digest,
                 "base": dict(self.inputs[name].manifest["bases"]),
-                "verdicts": {check: _verdict_entry(verdict, now) for check, verdict in sorted(self.verdicts[name].items())},
+                "verdicts": {check: _verdict_entry(verdict) for check, verdict in sorted(self.verdicts[name].items())},
                 "origin": {"environment": self.context.config.environment.name, "build_url": self.context.build_url},
             }
         return entries
@@ -439,8 +439,8 @@ def failed_case(result: Result) -> Result:
     return replace(result, cases=(*result.cases, case))
 
 
-def _verdict_entry(verdict: Verdict, now: datetime) -> dict[str, Any]:
-    made = datetime.fromtimestamp(now.timestamp() - verdict.age, UTC).replace(microsecond=0)
+def _verdict_entry(verdict: Verdict) -> dict[str, Any]:
+    made = datetime.fromtimestamp(verdict.created, UTC).replace(microsecond=0)
     return {"version": verdict.version, "tier": verdict.tier.name.lower().replace("_", "-"), "created": made.isoformat()}
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,15 @@ def test_a_verdict_of_the_ledger_is_taken_and_its_check_not_made_again(bench: Be
     assert bench.work().test("train").status is Status.DONE
     assert bench.work().test("train").status is Status.CACHED
     assert len(made) == 1
+
+
+def test_the_lock_names_the_moment_of_a_verdict_whenever_it_is_written(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(test_check, "test_image", lambda *_, **__: test_check.Tested(green=True, message="", cases=()))
+    bench.work().test("train")
+    again = bench.work()
+    again.test("train")
+    read = again.verdicts["train"]["test"]
+    assert abs(read.created - time.time()) < 600
+    again.inputs["train"] = again.survey.source("train")
+    again.verdicts["train"]["test"] = replace(read, created=1_800_000_000.9, age=1000.0)
+    assert again.lock_entries(["train"])["train"]["verdicts"]["test"]["created"] == "2027-01-15T08:00:00+00:00"
