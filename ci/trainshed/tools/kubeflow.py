@@ -183,18 +183,22 @@ class KubeflowClient:
 
     def experiment(self, name: str) -> str:
         """Return the id of the experiment of a name; it is created when missing."""
-        wanted = json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "string_value": name}]})
-        query = {"filter": wanted, "namespace": self.namespace}
-        for found in self._pages("/experiments", "experiments", query):
-            if found.get("display_name") == name:
-                return _text(found, "experiment_id")
+        found = self._experiment(name)
+        if found is not None:
+            return found
         body = {"display_name": name, "namespace": self.namespace}
         try:
             return _text(self._post("/experiments", body, what=f"experiment '{name}'"), "experiment_id")
         except Conflict:  # another launch created it meanwhile
-            for found in self._pages("/experiments", "experiments", query):
-                return _text(found, "experiment_id")
-            raise
+            found = self._experiment(name)
+            if found is None:
+                raise
+            return found
+
+    def _experiment(self, name: str) -> str | None:
+        wanted = json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "string_value": name}]})
+        listed = self._pages("/experiments", "experiments", {"filter": wanted, "namespace": self.namespace})
+        return next((_text(entry, "experiment_id") for entry in listed if entry.get("display_name") == name), None)
 
     def create_run(  # noqa: PLR0913 - what a run is made of
         self,
