@@ -165,7 +165,7 @@ def _document(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: larger than {_MAX_BYTES // 1024} KiB")
     try:
         document = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: what looks like a date and is none
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark is not None else str(path)
         raise UsageError(f"{place}: not YAML: {getattr(error, 'problem', error)}", next_step="Mend the line that is named.") from error

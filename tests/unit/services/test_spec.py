@@ -101,6 +101,7 @@ def test_a_wrong_value_is_named_with_what_was_expected(file: Path, line: str, sa
 
 def test_what_is_no_mapping_in_yaml_is_refused_with_its_line(file: Path) -> None:
     assert f"{file}:2: not YAML" in refused(file, "name: a\nport: ]\n")
+    assert f"{file}: not YAML: month must be in 1..12" in refused(file, "name: a\nport: 2026-99-99\n")
     assert "expected a mapping" in refused(file, "- name\n")
     assert "not UTF-8" in refused_bytes(file)
     assert "larger than" in refused(file, "#" * 300_000)
