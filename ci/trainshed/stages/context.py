@@ -72,7 +72,7 @@ class Context:
         """Return the embedded services of this project; each is started when its address is first asked for."""
         from trainshed.local.services import Embedded
 
-        return Embedded(self.config.project.state)
+        return Embedded(self.config.project.state, notify=self.console.line)
 
     @opened
     def engine(self) -> Engine:
