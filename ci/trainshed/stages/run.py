@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainshed.console import Console
-from trainshed.errors import Interrupted, NothingSelected, TrainshedError, UsageError, problems, suggestion
+from trainshed.errors import Interrupted, NothingSelected, TrainshedError, UsageError, WorkFailed, problems, suggestion
 from trainshed.images.components import discover
 from trainshed.pipelines import mentions, templates
 from trainshed.results import Report, Result, Status
@@ -43,6 +43,7 @@ class _Flow:
         if any(report.exit_code or report.status != "green" for report in self.reports):
             return
         try:
+            self._check_time(stage)
             self.reports.append(do())
         except Interrupted:
             if not self.reports:
@@ -55,6 +56,11 @@ class _Flow:
             failed = Result(name=stage, stage=stage, status=Status.FAILED, message=message, exit_code=error.exit_code)
             self.console.end(failed)
             self.reports.append(Report(stage=stage, results=(failed,)))
+
+    def _check_time(self, stage: str) -> None:
+        """Begin nothing that would have to be ended at once, such as a training run."""
+        if self.reports and self.deadline is not None and time.monotonic() - self.started >= self.deadline:
+            raise WorkFailed(f"the deadline passed before {stage}, which was not begun.", next_step="Give more time with --deadline.")
 
     def left(self) -> float | None:
         """Return the seconds that are left until the deadline."""
@@ -93,7 +99,7 @@ def run(  # noqa: PLR0913 - the options of all its stages
         gates: expressions over the metrics of the runs.
         wait: follow runs and rollouts to their end; a run whose model a service takes is always followed.
         fail_fast: stop all work at the first failure.
-        deadline: seconds for the whole flow.
+        deadline: seconds for the whole flow; work on images that has begun is finished, and no stage begins after it.
 
     Raises:
         UsageError: before any work: an unknown name, a wrong gate or file of parameters, options that say nothing without

@@ -46,3 +46,12 @@ def test_an_interruption_keeps_what_was_found_before_it() -> None:
 def test_an_error_of_the_first_stage_is_raised(error: TrainshedError) -> None:
     with pytest.raises(type(error)):
         flow(io.StringIO()).go("images", lambda: raised(error))
+
+
+def test_no_stage_begins_after_the_deadline() -> None:
+    said = io.StringIO()
+    made = _Flow(Console(said), 0.0)
+    made.go("images", lambda: GREEN)
+    made.go("launch", lambda: raised(AssertionError("not reached")))  # type: ignore[arg-type]
+    assert (made.report().exit_code, made.report().results[-1].name) == (1, "launch")
+    assert "the deadline passed before launch, which was not begun. Give more time with --deadline." in said.getvalue()
