@@ -103,6 +103,8 @@ class Context:
         from trainshed.tools.registry import RegistryClient
 
         registry = self.config.environment.registry
+        if registry is None:
+            self.embedded.registry_address()  # a lock names it by its address alone, so that nobody else may start it
         insecure = () if registry is None or not registry.insecure else (registry.url.partition("/")[0],)
         return self.closing.enter_context(RegistryClient(insecure=insecure))
 
@@ -112,6 +114,8 @@ class Context:
         from trainshed.tools.kubeflow import KubeflowClient
 
         wanted = self.config.environment.kubeflow
+        if wanted.host is None and self.config.environment.registry is None:
+            self.embedded.registry_address()  # the tasks' images are pulled from it
         host = wanted.host or self.embedded.kubeflow_address()
         return self.closing.enter_context(KubeflowClient(host, namespace=wanted.namespace, auth=wanted.auth, timeout=wanted.timeout))
 

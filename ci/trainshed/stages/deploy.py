@@ -85,6 +85,8 @@ def deploy(
             result = _failed(context, name, error)
         results.append(_timed(result, time.monotonic() - started))
         context.console.end(results[-1])
+        if result.good and result.details.get("url"):
+            context.console.line(f"  {result.details['service']}: address {result.details['url']}")
     return Report(stage=STAGE, results=tuple(results))
 
 

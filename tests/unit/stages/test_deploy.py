@@ -54,6 +54,7 @@ def test_a_new_service_is_created_with_one_call_and_followed_to_its_end(desk: De
     assert (result.details["revision"], result.details["golden"]) == ("answer:1", 1)
     assert result.details["url"] == desk.ecs.url
     assert "has started 1 tasks" in desk.said.getvalue()
+    assert f"  answer: address {desk.ecs.url}\n" in desk.said.getvalue()
     (event,) = desk.context.ledger.events("deployment", "local", "answer")
     assert event.document["good"] is True
     assert event.document["digest"] == f"sha256:{'1' * 64}"
