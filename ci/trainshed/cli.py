@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 import traceback
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from trainshed.results import Report
     from trainshed.stages.context import Context
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 _OWN = ("command", "action", "config", "env", "json", "names")
 
 
@@ -47,8 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return 1
-    except Exception:  # noqa: BLE001 - the one place where a bug becomes an exit code
-        return _failed(_bug(words, console), stage, console, as_json=as_json)
+    except Exception as error:  # noqa: BLE001 - the one place where a bug becomes an exit code
+        return _failed(_unwritable(error) or _bug(words, console), stage, console, as_json=as_json)
     return report.exit_code
 
 
@@ -106,6 +109,14 @@ def _failed(error: TrainshedError, stage: str, console: Console, *, as_json: boo
             }
         )
     return error.exit_code
+
+
+def _unwritable(error: Exception) -> TrainshedError | None:
+    """Tell a full disk or a folder that may not be written from a bug."""
+    if not isinstance(error, OSError) or error.errno not in {*_FULL, *_REFUSED} or (error.errno in _REFUSED and error.filename is None):
+        return None
+    message = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error.strerror)
+    return UsageError(message, next_step="Make room, or give this user the right to use it; `trainshed doctor` checks both.")
 
 
 def _bug(words: Sequence[str], console: Console) -> TrainshedError:

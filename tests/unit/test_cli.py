@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -119,6 +120,27 @@ def test_a_bug_is_one_line_and_keeps_its_traceback_in_a_file(
     file = Path(err.rpartition("Report it with ")[2].strip().rstrip("."))
     assert "Traceback" in file.read_text()
     file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EROFS, "Read-only file system", "build/reports"), "build/reports: Read-only file system"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+    ],
+)
+def test_a_full_or_refused_folder_is_no_bug(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: OSError, said: str
+) -> None:
+    monkeypatch.chdir(project)
+
+    def full(_command: commands.Command) -> object:
+        raise error
+
+    monkeypatch.setattr(cli, "_function", full)
+    code, out, err = run(capsys, "config", "--json")
+    assert (code, json.loads(out)["error"]["message"]) == (2, said)
+    assert "bug" not in err
 
 
 def test_ctrl_c_is_exit_code_130(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
