@@ -140,6 +140,15 @@ def _prepared(context: Context, component: str, image: LockedImage) -> _Wanted:
     )
 
 
+def _cause(changes: Sequence[str]) -> str:
+    """Say in a few words what is new; the changes themselves are in the result's details."""
+    places = [change.partition(": ")[0] for change in changes]
+    image = [place for place in places if place.endswith(".image")]
+    model = [place for place in places if ".MODEL_" in place or place.startswith("volumes.model")]
+    others = [place for place in places if place not in {*image, *model}]
+    return ", ".join([*["new image"] * bool(image), *["new model"] * bool(model), *others])
+
+
 def _check(ecs: Ecs, service: Service, requests: Sequence[Golden]) -> None:
     """Refuse what this kind of Prediction Service cannot run, all problems at once."""
     if ecs.embedded:
@@ -161,10 +170,10 @@ def _deployed(context: Context, wanted: _Wanted, *, dry_run: bool, wait: bool, e
     proven = _proven(context, wanted.service.name)
     if running is not None and not wanted.changes and settled and running.revision in proven:
         return _result(context, wanted, Status.CACHED, running.revision, cause="the same image, model and settings serve already")
-    cause = "; ".join(wanted.changes) or "its last rollout was not followed to a good end"
+    cause = _cause(wanted.changes) or "its last rollout was not followed to a good end"
     if dry_run:
         revision = running.revision if running is not None else ""
-        return _result(context, wanted, Status.SKIPPED, revision, cause=f"dry run: {cause}")
+        return _result(context, wanted, Status.SKIPPED, revision, cause=f"dry run: {'; '.join(wanted.changes) or cause}")
     context.console.start(wanted.component, STAGE, cause)
     watch = _begun(context, wanted, ends)
     previous = _previous(running, watch.revision, proven)

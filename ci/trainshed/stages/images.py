@@ -97,6 +97,8 @@ def _scheduled(  # noqa: PLR0913 - all by keyword but the first
     )
     work.survey.hashes.save()
     if "scan" in checks:
+        for warning in work.scan_warnings():
+            context.console.warning(warning)
         for warning in work.waiver_warnings():
             context.console.warning(f"{context.config.project.shown(context.config.scan.waivers)}: {warning}")
     return tuple(failed_case(outcome) for outcome in outcomes.values())

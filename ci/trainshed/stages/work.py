@@ -276,8 +276,6 @@ class Work:
         seconds = time.monotonic() - started
         kept = details(findings=scanned.findings, notes=list(scanned.notes), message=scanned.message, database=scanned.database)
         self._record(name, "scan", version, green=scanned.green, seconds=seconds, kept=kept)
-        for note in scanned.notes:
-            self.context.console.warning(f"scan {name}: {note}")
         return Result(
             name=name,
             stage="scan",
@@ -403,6 +401,14 @@ class Work:
     def _write_sbom(self, name: str, sbom: bytes | None) -> None:
         if sbom:
             write_bytes(self.context.config.project.work_dir / "reports" / "sbom" / f"{name}.cdx.json", sbom)
+
+    def scan_warnings(self) -> list[str]:
+        """Say what the scans could not look for, once for all images that it is true of; a cached verdict says it again."""
+        names: dict[str, list[str]] = {}
+        for name, verdicts in self.verdicts.items():
+            for note in verdicts["scan"].details.get("notes", ()) if "scan" in verdicts else ():
+                names.setdefault(note, []).append(name)
+        return [f"scan of {', '.join(found)}: {note}" for note, found in names.items()]
 
     def waiver_warnings(self) -> list[str]:
         """Say which waivers are expired, soon to expire, or without a finding, by what all scans found."""

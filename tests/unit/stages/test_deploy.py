@@ -72,7 +72,8 @@ def test_another_image_is_one_update_and_says_why(serving: Desk) -> None:
     result = serving.result()
     assert result.status is Status.DONE, result.message
     assert serving.ecs.changes() == ["RegisterTaskDefinition", "UpdateService"]
-    assert "answer.image: 127.0.0.1:5000/small/answer@sha256:111" in result.cause
+    assert result.cause == "new image"
+    assert any("answer.image: 127.0.0.1:5000/small/answer@sha256:111" in change for change in result.details["changes"])
     assert (result.details["revision"], result.details["previous"]) == ("answer:2", "answer:1")
 
 

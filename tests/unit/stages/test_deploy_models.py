@@ -82,7 +82,8 @@ def test_the_newest_good_run_gives_the_model_and_a_newer_one_is_another_revision
     desk.ecs.requests.clear()
     desk.ecs.steps = [complete]
     result = desk.result()
-    assert "MODEL_RUN_ID.value: run-1 → run-3" in result.cause
+    assert result.cause == "new model"
+    assert any("MODEL_RUN_ID.value: run-1 → run-3" in change for change in result.details["changes"])
     assert (result.details["revision"], result.details["previous"]) == ("answer:2", "answer:1")
 
 

@@ -16,6 +16,7 @@ from trainshed.console import Console
 from trainshed.images.components import discover
 from trainshed.images.graph import Graph
 from trainshed.images.hashes import HashCache
+from trainshed.ledger.records import Verdict, details
 from trainshed.results import Status
 from trainshed.settings import Tier
 from trainshed.stages.checks import test as test_check
@@ -113,3 +114,29 @@ def test_the_lock_names_the_moment_of_a_verdict_whenever_it_is_written(bench: Be
     again.inputs["train"] = again.survey.source("train")
     again.verdicts["train"]["test"] = replace(read, created=1_800_000_000.9, age=1000.0)
     assert again.lock_entries(["train"])["train"]["verdicts"]["test"]["created"] == "2027-01-15T08:00:00+00:00"
+
+
+def scanned(name: str, *, notes: list[str], findings: list[dict[str, str]] | None = None) -> Verdict:
+    return Verdict(
+        digest=DIGEST, check="scan", version="scan/1", component=name, green=True, details=details(notes=notes, findings=findings or [])
+    )
+
+
+def test_what_a_scan_could_not_look_for_is_said_once_for_all_images_and_again_for_a_cached_verdict(bench: Bench) -> None:
+    work = bench.work()
+    assert work.scan_warnings() == []
+    for name in ("base-tools", "train"):
+        work.verdicts[name]["scan"] = scanned(name, notes=["vulnerabilities were NOT looked for: no database"])
+    assert work.scan_warnings() == ["scan of base-tools, train: vulnerabilities were NOT looked for: no database"]
+
+
+def test_a_waiver_without_a_finding_is_told_only_when_every_image_was_scanned(bench: Bench) -> None:
+    text = '[[waiver]]\nid = "CVE-2030-1"\nowner = "risk"\nreason = "not reachable"\nexpires = 2099-01-01\n'
+    (bench.root / "waivers.toml").write_text(text)
+    work = bench.work()
+    work.verdicts["train"]["scan"] = scanned("train", notes=[])
+    assert work.waiver_warnings() == []
+    work.verdicts["base-tools"]["scan"] = scanned("base-tools", notes=[])
+    (warning,) = work.waiver_warnings()
+    assert "CVE-2030-1" in warning
+    assert "unused" in warning
