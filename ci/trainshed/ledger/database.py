@@ -13,7 +13,6 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -83,6 +82,8 @@ class Database:
         """Return the insertion of a row that does nothing when its primary key is there already."""
         if self.sqlite:
             return sqlite_insert(table).values(values).on_conflict_do_nothing()
+        from sqlalchemy.dialects.postgresql import insert as postgresql_insert  # slow to import, and SQLite is the default
+
         return postgresql_insert(table).values(values).on_conflict_do_nothing()
 
     def _prepare(self) -> None:
