@@ -31,6 +31,11 @@ class TrainshedError(Exception):
         self.message = message
         self.next_step = next_step
 
+    @property
+    def told(self) -> str:
+        """Return what is wrong and what to do next as one text, for the message of a result."""
+        return f"{self.message} {self.next_step}" if self.next_step else self.message
+
 
 class WorkFailed(TrainshedError):
     """The work itself failed: a build, a test, a finding, a gate, a training run or a rollout."""

@@ -52,7 +52,7 @@ class _Flow:
         except TrainshedError as error:
             if not self.reports:
                 raise
-            message = error.message + (f" {error.next_step}" if error.next_step else "")
+            message = error.told
             failed = Result(name=stage, stage=stage, status=Status.FAILED, message=message, exit_code=error.exit_code)
             self.console.end(failed)
             self.reports.append(Report(stage=stage, results=(failed,)))

@@ -75,7 +75,7 @@ def selected(context: Context, names: Sequence[str]) -> list[templates.Template]
 
 def failed(name: str, stage: str, error: TrainshedError, started: float, **details: Any) -> Result:  # noqa: ANN401 - any JSON value
     """Turn one pipeline's error into its result, so that the others' results are kept."""
-    message = error.message + (f" {error.next_step}" if error.next_step else "")
+    message = error.told
     seconds = time.monotonic() - started
     return Result(
         name=name, stage=stage, status=Status.FAILED, message=message, seconds=seconds, exit_code=error.exit_code, details=details

@@ -195,8 +195,8 @@ class Work:
             return self._built(name, Status.CACHED, "the image of these inputs is in the registry", 0.0)
         self.context.console.start(name, "build", self.causes.get(name, ""))
         key = f"build:{lookup.repository(self.context, name)}:{inputs.digest}"
-        waited = [f"another build of {name} goes on; waiting for it"]
-        with self.context.ledger.lease(key, on_wait=lambda _owner: self.context.console.line(waited[0])):
+        waiting = f"another build of {name} goes on; waiting for it"
+        with self.context.ledger.lease(key, on_wait=lambda _owner: self.context.console.line(waiting)):
             self._find_again(name, inputs)
             if name in self.found:
                 return self._built(name, Status.CACHED, "built meanwhile by another run", time.monotonic() - started)
@@ -381,7 +381,7 @@ class Work:
                 stage=check,
                 status=Status.FAILED,
                 cause=self.causes.get(name, "") if check == "build" else "",
-                message=error.message + (f" {error.next_step}" if error.next_step else ""),
+                message=error.told,
                 seconds=time.monotonic() - started,
                 log=self._shown_log(name, check) if log.is_file() else None,
                 exit_code=error.exit_code,
