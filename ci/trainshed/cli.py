@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
-_OWN = ("command", "action", "config", "env", "json", "names")
+_GROUPS = {"local": "the embedded services", "jenkins": "the controller that builds this repository"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -148,7 +148,7 @@ def parser() -> argparse.ArgumentParser:
     for command in COMMANDS:
         group, _, action = command.name.partition(" ")
         if action and group not in groups:
-            inner = subs.add_parser(group, help=f"the embedded services: {', '.join(_actions(group))}")
+            inner = subs.add_parser(group, help=f"{_GROUPS[group]}: {', '.join(_actions(group))}")
             groups[group] = inner.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=_Parser)
         sub = (groups[group] if action else subs).add_parser(action or group, help=command.help, description=command.help)
         _common(sub, default=argparse.SUPPRESS)

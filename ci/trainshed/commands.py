@@ -54,6 +54,10 @@ PARAMETERS = (
         help="fail unless a metric holds, such as 'auc >= 0.80'; repeatable",
     ),
 )
+BUILD = (
+    Option(flags=("--branch",), argument="branch", kind="text", metavar="NAME", help="the job's branch; the one checked out by default"),
+    Option(flags=("--build",), argument="build", kind="text", metavar="BUILD", help="number or address of the build; the last by default"),
+)
 
 COMMANDS: tuple[Command, ...] = (
     Command(
@@ -61,6 +65,20 @@ COMMANDS: tuple[Command, ...] = (
         help="show what would be built, scanned and tested, and why",
         function="trainshed.stages.plan:plan",
         names="component",
+        options=(
+            Option(
+                flags=("--branches",),
+                argument="branches",
+                kind="flag",
+                help="print a line for each component that needs work, `WAVE NAME`, for a driver that fans out",
+            ),
+            Option(
+                flags=("--distributed",),
+                argument="distributed",
+                kind="flag",
+                help="refuse what several machines cannot share: an embedded registry, a ledger in a file",
+            ),
+        ),
     ),
     Command(
         name="build",
@@ -142,6 +160,55 @@ COMMANDS: tuple[Command, ...] = (
             DEADLINE,
         ),
         reports=True,
+    ),
+    Command(
+        name="report",
+        help="join what the stages of this build recorded into one report and a manifest; print a description of the build",
+        function="trainshed.stages.report:report",
+    ),
+    Command(
+        name="jenkins trigger",
+        help="start a build of a branch; parameters are checked against the job's own definitions",
+        function="trainshed.stages.jenkins.trigger:trigger",
+        options=(
+            BUILD[0],
+            Option(
+                flags=("-p", "--param"), argument="parameters", kind="pairs", metavar="KEY=VALUE", help="a parameter of the job; repeatable"
+            ),
+            WAIT,
+            DEADLINE,
+        ),
+    ),
+    Command(
+        name="jenkins watch",
+        help="follow a build: stages, branches, and the log of what fails",
+        function="trainshed.stages.jenkins.watch:watch",
+        options=(
+            *BUILD,
+            Option(flags=("--queue",), argument="queue", kind="number", metavar="ID", help="the build that came of this item of the queue"),
+            DEADLINE,
+        ),
+    ),
+    Command(
+        name="jenkins lock",
+        help="fetch the lock of the last green build of a commit or branch; that of this checkout by default",
+        function="trainshed.stages.jenkins.lock:lock",
+        options=(
+            Option(flags=("--commit",), argument="commit", kind="text", metavar="SHA", help="the commit that was built"),
+            BUILD[0],
+            DRY_RUN,
+        ),
+    ),
+    Command(
+        name="jenkins reproduce",
+        help="set up the commit, parameters and lock of a build in a folder of its own, and compare the plans",
+        function="trainshed.stages.jenkins.reproduce:reproduce",
+        options=BUILD,
+    ),
+    Command(
+        name="jenkins bindings",
+        help="print what Jenkins shall bind for the environment, a line each: KIND VARIABLE ID",
+        function="trainshed.stages.jenkins.bindings:bindings",
     ),
     Command(
         name="doctor",

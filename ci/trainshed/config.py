@@ -64,6 +64,17 @@ class Scan:
     trivy_db: str
     max_db_age: float
     without_db: str
+    unfixed: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jenkins:
+    """The controller that builds this repository. ``url`` None: none is configured; ``token_env`` names the token's variable."""
+
+    url: str | None
+    job: str
+    user: str
+    token_env: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +99,14 @@ class PredictionService:
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """Where the work goes. ``registry`` None is the embedded one."""
+    """Where the work goes. ``registry`` None is the embedded one.
+
+    ``trust`` is the least tier that may work on it, of `keys.TIERS`; ``credentials`` is what Jenkins binds: variable to ``kind:id``.
+    """
 
     name: str
+    trust: str
+    credentials: Mapping[str, str]
     registry: Registry | None
     kubeflow: Kubeflow
     prediction_service: PredictionService
@@ -106,6 +122,7 @@ class Config:
     approved_bases: tuple[str, ...]
     scan: Scan
     ledger_url: str
+    jenkins: Jenkins
     environment: Environment
     environments: tuple[str, ...]
     values: Mapping[str, Any] = field(repr=False)
@@ -253,6 +270,10 @@ class _Reader:
             trivy_db=value["scan.trivy-db"],
             max_db_age=value["scan.max-db-age"],
             without_db=value["scan.without-db"],
+            unfixed=value["scan.unfixed"],
+        )
+        jenkins = Jenkins(
+            url=value["jenkins.url"], job=value["jenkins.job"], user=value["jenkins.user"], token_env=value["jenkins.token-env"]
         )
         return Config(
             file=self.file,
@@ -261,6 +282,7 @@ class _Reader:
             approved_bases=value["bases.approved"],
             scan=scan,
             ledger_url=value["ledger.url"],
+            jenkins=jenkins,
             environment=self._environment(prefix),
             environments=self.environments,
             values=value,
@@ -273,6 +295,8 @@ class _Reader:
 
         return Environment(
             name=self.environment,
+            trust=of("trust"),
+            credentials=of("credentials"),
             registry=of("registry"),
             kubeflow=Kubeflow(
                 host=of("kubeflow.host"),

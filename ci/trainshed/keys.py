@@ -13,6 +13,7 @@ from trainshed.errors import suggestion
 PROCESS_VARIABLES = {
     "TRAINSHED_ENV": "the environment, as --env",
     "TRAINSHED_CONFIG": "the configuration file, as --config",
+    "TRAINSHED_POLICY_FROM": "a git revision whose policy and waivers hold instead of the tree's; a pull request takes its target branch",
 }
 SEVERITIES = ("low", "medium", "high", "critical")
 SCANNERS = ("vulnerability", "secret", "misconfiguration")
@@ -233,6 +234,18 @@ def _host(value: Any) -> str | None:  # noqa: ANN401 - checked here
     return value.rstrip("/")
 
 
+def _address(value: Any) -> str | None:  # noqa: ANN401 - checked here
+    return None if value == "" else _host(value)
+
+
+def _credentials(value: Any) -> Mapping[str, str]:  # noqa: ANN401 - checked here
+    found = _arguments(value)
+    for variable, told in found.items():
+        if not re.fullmatch(r"[A-Za-z_]\w*", variable) or not re.fullmatch(rf"({'|'.join(CREDENTIAL_KINDS)}):[\w.-]+", told):
+            raise ValueError(f'{variable}: expected VARIABLE = "kind:id", the kind of {", ".join(CREDENTIAL_KINDS)}')
+    return found
+
+
 def _auth(value: Any) -> Auth:  # noqa: ANN401 - checked here
     if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
         raise ValueError(f'expected a table such as {{ kind = "token", file = "…" }}, not {value!r}')
@@ -242,6 +255,10 @@ def _auth(value: Any) -> Auth:  # noqa: ANN401 - checked here
         raise ValueError(f"kind {kind} needs {', '.join(sorted(needed)) or 'nothing else'}")
     return Auth(**{name.replace("-", "_"): item for name, item in value.items()})
 
+
+CREDENTIAL_KINDS = ("string", "file", "username-password")
+"""Kinds of credentials that Jenkins binds: secret text; a secret file, whose path it gives; VARIABLE_USR and VARIABLE_PSW."""
+TIERS = ("laptop", "pull-request", "main")
 
 KEYS: tuple[Key, ...] = (
     Key(path="project.name", shape="text", default="", read=_name, help="prefix of image names; empty: the folder's name"),
@@ -284,13 +301,32 @@ KEYS: tuple[Key, ...] = (
         help="age from which a database, and a scan with it, is stale",
     ),
     Key(path="scan.without-db", shape="text", default="fail", read=_one_of("fail", "warn"), help="what a missing database does"),
+    Key(
+        path="scan.unfixed",
+        shape="text",
+        default="tolerate",
+        read=_one_of("fail", "tolerate"),
+        help="what a finding does that nobody has mended yet; it is reported in any case",
+    ),
     Key(path="ledger.url", shape="text", default="", read=_text, help="database of the ledger; empty: SQLite under .trainshed/"),
+    Key(path="jenkins.url", shape="text", default=None, read=_address, help="address of the Jenkins controller"),
+    Key(path="jenkins.job", shape="text", default="", read=_text, help="its multibranch job, with its folders: team/repository"),
+    Key(path="jenkins.user", shape="text", default="", read=_text, help="who asks; the API token is in the variable of `token-env`"),
+    Key(path="jenkins.token-env", shape="text", default="JENKINS_TOKEN", read=_text, help="variable that holds the API token"),
 )
 
-_OVERLAID = ("bases.approved", "scan.fail-on", "scan.scanners", "scan.trivy-db", "scan.max-db-age", "scan.without-db")
+_OVERLAID = ("bases.approved", "scan.fail-on", "scan.scanners", "scan.trivy-db", "scan.max-db-age", "scan.without-db", "scan.unfixed")
 
 ENVIRONMENT_KEYS: tuple[Key, ...] = (
     Key(path="registry", shape="text or table", default=None, read=_registry, help="`embedded`, or { url, insecure }"),
+    Key(path="trust", shape="text", default="laptop", read=_one_of(*TIERS), help="who may work on it at least: laptop, pull-request, main"),
+    Key(
+        path="credentials",
+        shape="table of texts",
+        default={},
+        read=_credentials,
+        help="what Jenkins binds for it: VARIABLE = kind:id; kinds are string, file and username-password",
+    ),
     Key(path="kubeflow.host", shape="text", default=None, read=_host, help="`embedded`, or the address of the Kubeflow Pipelines API"),
     Key(path="kubeflow.namespace", shape="text", default="", read=_text, help="namespace of a multi-user Kubeflow"),
     Key(path="kubeflow.auth", shape="table of texts", default=Auth(), read=_auth, help="how to log in: { kind, … }"),

@@ -16,7 +16,7 @@ from trainshed.commands import COMMANDS
 
 ROOT = Path(__file__).parents[3]
 STAGES = {"test-images": "test"} | {
-    name: name for name in ("plan", "build", "scan", "images", "stamp", "verify", "upload", "launch", "deploy", "run")
+    name: name for name in ("plan", "build", "scan", "images", "stamp", "verify", "upload", "launch", "deploy", "run", "report")
 }
 
 PYTHON = """#!/bin/sh
