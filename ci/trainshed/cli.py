@@ -30,8 +30,8 @@ _GROUPS = {"local": "the embedded services", "jenkins": "the controller that bui
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (see `trainshed.errors` and docs/reference/exit-codes.md)."""
     words = list(sys.argv[1:] if argv is None else argv)
-    console = _console()
     as_json = "--json" in words
+    console = _console(as_json=as_json)
     stage = next((word for word in words if any(word == command.name.split()[0] for command in COMMANDS)), "trainshed")
     try:
         given = _parse(words)
@@ -55,11 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return report.exit_code
 
 
-def _console() -> Console:
+def _console(*, as_json: bool) -> Console:
     from trainshed.console import Console
 
     terminal = sys.stderr.isatty() and settings.capable_terminal() and not settings.in_ci()
-    return Console(live=terminal, color=terminal and not settings.no_color())
+    return Console(live=terminal, color=terminal and not settings.no_color(), data=not as_json)
 
 
 def _run(command: Command, given: argparse.Namespace, console: Console) -> Report:
@@ -74,7 +74,7 @@ def _run(command: Command, given: argparse.Namespace, console: Console) -> Repor
     config = _config(given.config, given.env)
     console.root = config.project.root
     with session.opened(config, console) as context:
-        return session.reported(command, context, lambda: _call(function, context, options))
+        return session.reported(command, context, lambda: _call(function, context, options), options.get("names", ()))
 
 
 def _call(function: Any, context: Context, options: Mapping[str, Any]) -> Report:  # noqa: ANN401 - found by its name in the table

@@ -26,7 +26,10 @@ class Option:
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """One command: its name (two words for a group), what it does, the function behind it, and what it takes."""
+    """One command: its name (two words for a group), what it does, the function behind it, and what it takes.
+
+    ``reports``: it writes its own report; ``recorded``: what it found is kept for `trainshed report`.
+    """
 
     name: str
     help: str
@@ -35,6 +38,7 @@ class Command:
     options: tuple[Option, ...] = ()
     project: bool = True
     reports: bool = False
+    recorded: bool = False
 
 
 DEADLINE = Option(flags=("--deadline",), argument="deadline", kind="duration", metavar="20m", help="give up after this time")
@@ -79,6 +83,7 @@ COMMANDS: tuple[Command, ...] = (
                 help="refuse what several machines cannot share: an embedded registry, a ledger in a file",
             ),
         ),
+        recorded=True,
     ),
     Command(
         name="build",
@@ -87,6 +92,7 @@ COMMANDS: tuple[Command, ...] = (
         names="component",
         options=(FAIL_FAST,),
         reports=True,
+        recorded=True,
     ),
     Command(
         name="scan",
@@ -95,6 +101,7 @@ COMMANDS: tuple[Command, ...] = (
         names="component",
         options=(FAIL_FAST,),
         reports=True,
+        recorded=True,
     ),
     Command(
         name="test",
@@ -103,6 +110,7 @@ COMMANDS: tuple[Command, ...] = (
         names="component",
         options=(FAIL_FAST,),
         reports=True,
+        recorded=True,
     ),
     Command(
         name="images",
@@ -111,18 +119,21 @@ COMMANDS: tuple[Command, ...] = (
         names="component",
         options=(FAIL_FAST,),
         reports=True,
+        recorded=True,
     ),
     Command(
         name="stamp",
         help="write the lock's digests into the compiled pipelines",
         function="trainshed.stages.stamp:stamp",
         names="pipeline",
+        recorded=True,
     ),
     Command(
         name="verify",
         help="prove that the stamped pipelines hold only images of the lock",
         function="trainshed.stages.verify:verify",
         names="pipeline",
+        recorded=True,
     ),
     Command(
         name="upload",
@@ -130,6 +141,7 @@ COMMANDS: tuple[Command, ...] = (
         function="trainshed.stages.upload:upload",
         names="pipeline",
         options=(DRY_RUN, DEADLINE),
+        recorded=True,
     ),
     Command(
         name="launch",
@@ -138,6 +150,7 @@ COMMANDS: tuple[Command, ...] = (
         names="pipeline",
         options=(*PARAMETERS, WAIT, DEADLINE),
         reports=True,
+        recorded=True,
     ),
     Command(
         name="deploy",
@@ -145,6 +158,7 @@ COMMANDS: tuple[Command, ...] = (
         function="trainshed.stages.deploy:deploy",
         names="service",
         options=(DRY_RUN, WAIT, DEADLINE),
+        recorded=True,
     ),
     Command(
         name="run",
@@ -160,6 +174,7 @@ COMMANDS: tuple[Command, ...] = (
             DEADLINE,
         ),
         reports=True,
+        recorded=True,
     ),
     Command(
         name="report",

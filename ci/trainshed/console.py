@@ -39,7 +39,7 @@ class Console:
         root: the folder that the logs of results are relative to; may be set later, when the project is known.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the stream by keyword
         self,
         stream: TextIO | None = None,
         *,
@@ -47,8 +47,9 @@ class Console:
         color: bool = False,
         secrets: Iterable[str] = (),
         root: Path | None = None,
+        data: bool = True,
     ) -> None:
-        self._stream, self._color, self.root = stream, color, root or Path()
+        self._stream, self._color, self.root, self._data = stream, color, root or Path(), data
         self._lock = threading.RLock()
         self._secrets: tuple[str, ...] = ()  # the longest first; replaced whole, so that readers need no lock
         self._jobs = _Jobs(self) if live else None
@@ -105,6 +106,12 @@ class Console:
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [columns, *cells]]
         self.heading(title)
         self._write("\n".join([self._painted("dim", lines[0]), *lines[1:]]))
+
+    def data(self, text: str) -> None:
+        """Write lines to stdout for a program to read; nothing where the JSON document stands there."""
+        if self._data and text:
+            sys.stdout.write(f"{self.mask(text)}\n")
+            sys.stdout.flush()
 
     def document(self, document: Any, *, out: TextIO | None = None) -> None:  # noqa: ANN401 - any JSON document
         """Write one JSON document to stdout, secrets masked."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -14,7 +14,7 @@ from trainshed.commands import Command
 from trainshed.config import Config
 from trainshed.console import Console
 from trainshed.errors import Interrupted, TrainshedError
-from trainshed.results import Report, Status
+from trainshed.results import Report, Result, Status
 from trainshed.stages.context import Context
 from trainshed.tools import process
 
@@ -47,14 +47,22 @@ def confidential(config: Config) -> list[str]:
     return [*(text for value in values for text in masking.texts(value)), *(text for url in addresses for text in masking.logins(url))]
 
 
-def reported(command: Command, context: Context, call: Callable[[], Report]) -> Report:
+def reported(command: Command, context: Context, call: Callable[[], Report], names: Sequence[str] = ()) -> Report:
     """Run a stage; write what it found, also when it was interrupted."""
     try:
         report = call()
     except Interrupted:
         report = Report(stage=command.name, interrupted=True)
+    except TrainshedError as error:
+        if command.recorded and context.build_url:  # a build's page tells it; by hand, a wrong word leaves nothing behind
+            message = error.told
+            failed = Result(name=command.name, stage=command.name, status=Status.FAILED, message=message, exit_code=error.exit_code)
+            _record(context, Report(stage=command.name, results=(failed,)), names)
+        raise
     if process.stopping.is_set():
         report = Report(stage=report.stage, results=report.results, extra=report.extra, interrupted=True)
+    if command.recorded and not report.extra.get("dry_run"):
+        _record(context, report, names)
     if command.reports:
         from trainshed.reports.writing import write_reports
 
@@ -69,6 +77,13 @@ def reported(command: Command, context: Context, call: Callable[[], Report]) -> 
         bad = [result.name for result in report.results if result.status is Status.FAILED]
         context.console.line(f"{command.name}: {report.status}" + (f" ({', '.join(dict.fromkeys(bad))})" if bad else ""))
     return report
+
+
+def _record(context: Context, report: Report, names: Sequence[str]) -> None:
+    from trainshed.reports import records
+    from trainshed.reports.writing import masked
+
+    records.write(context.config.project.work_dir, masked(report, context.console.mask), names)
 
 
 @contextmanager

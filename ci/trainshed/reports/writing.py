@@ -20,7 +20,7 @@ def write_reports(
     ``components`` is the folder of the components, relative to the repository. ``mask`` removes secrets; it is put to every text
     of the results before any view escapes it.
     """
-    safe = [_masked_report(report, mask) for report in reports]
+    safe = [masked(report, mask) for report in reports]
     views = {
         "junit.xml": junit.write(safe),
         "findings.sarif": sarif.write(safe, components=components),
@@ -33,7 +33,8 @@ def write_reports(
     return [folder / name for name in views]
 
 
-def _masked_report(report: Report, mask: Callable[[str], str]) -> Report:
+def masked(report: Report, mask: Callable[[str], str]) -> Report:
+    """Return a report whose texts hold no secret."""
     return dataclasses.replace(report, results=tuple(_masked_result(result, mask) for result in report.results))
 
 

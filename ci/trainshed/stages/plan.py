@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from trainshed.errors import problems
 from trainshed.images import planning
 from trainshed.images.planning import Plan, Planned
 from trainshed.results import Report, Result, Status
@@ -11,13 +12,47 @@ from trainshed.stages.context import Context
 from trainshed.stages.survey import Survey, survey
 from trainshed.stages.work import Work
 
+_SHARED = "Name a registry and a PostgreSQL ledger.url, or leave the label of the agents empty."
 
-def plan(context: Context, names: Sequence[str] = ()) -> Report:
-    """Print the plan as a tree of causes."""
+
+def plan(context: Context, names: Sequence[str] = (), *, branches: bool = False, distributed: bool = False) -> Report:
+    """Print the plan as a tree of causes.
+
+    Args:
+        context: the command's room.
+        names: components; all when none is named.
+        branches: also print on stdout, a line for each wave, the components that need work.
+        distributed: refuse what agents on several machines cannot share.
+    """
+    if distributed:
+        _require_shared(context)
     work = Work(context, survey(context, names))
     made = planned(context, work)
     _show(context, made)
+    if branches:
+        context.console.data("\n".join(" ".join(names) for names in busy_waves(made)))
     return Report(stage="plan", results=tuple(_result(entry) for entry in made.components), extra=planning.document(made))
+
+
+def busy_waves(made: Plan) -> list[list[str]]:
+    """Return the components that need work, those that may run side by side in one list, bases first."""
+    busy = {entry.name for entry in made.components if entry.needed}
+    waves = [[name for name in wave if name in busy] for wave in made.waves]
+    return [wave for wave in waves if wave]
+
+
+def _require_shared(context: Context) -> None:
+    """Refuse what only one machine sees.
+
+    Raises:
+        UsageError: the registry is the embedded one, or the ledger a file.
+    """
+    config = context.config
+    alone = [f"environment {config.environment.name}: its registry is the embedded one"] if config.environment.registry is None else []
+    if not config.ledger_url or config.ledger_url.startswith("sqlite"):
+        alone.append(f"{config.file}: ledger.url: the ledger is a file")
+    if alone:
+        raise problems([f"{each}: agents on several machines cannot share it" for each in alone], next_step=_SHARED)
 
 
 def planned(context: Context, work: Work) -> Plan:
