@@ -145,13 +145,13 @@ class Http:
             try:
                 response = self._once(method, url, sent, content, redirects=redirects, limit=timeout or self._timeout)
             except HTTPError as error:
-                if last or not (safe or _never_sent(error)):
-                    raise _remote(url, error) from None  # the library's text may hold a query
-                process.pause(_backoff(attempt))
+                if last or not (safe or never_sent(error)):
+                    raise failure(url, error) from None  # the library's text may hold a query
+                process.pause(backoff(attempt))
             else:
                 if last or response.status not in self._busy or not (safe or response.status == TOO_MANY):
                     return response
-                process.pause(_retry_after(response.headers) or _backoff(attempt))
+                process.pause(retry_after(response.headers) or backoff(attempt))
         raise AssertionError("the last attempt returns or raises")
 
     def _once(  # noqa: PLR0913 - see request
@@ -186,7 +186,7 @@ class Http:
         return process.interruptible(exchange) if self._interruptible else exchange()
 
     def _pool(self, url: SplitResult) -> urllib3.PoolManager:
-        proxy = _proxy(url)
+        proxy = proxy_for(url)
         with self._lock:
             found = self._pools.get((url.scheme, proxy))
             if found is None:
@@ -196,7 +196,7 @@ class Http:
     def _new_pool(self, scheme: str, proxy: str | None) -> urllib3.PoolManager:
         options: dict[str, Any] = {"maxsize": 32, "num_pools": 32}
         if scheme == "https":
-            options["ssl_context"] = _tls(verify=self._verify)
+            options["ssl_context"] = tls(verify=self._verify)
         if proxy is None:
             return urllib3.PoolManager(**options)
         login = urlsplit(proxy)
@@ -231,7 +231,8 @@ def _read(answer: urllib3.BaseHTTPResponse, ends: float) -> bytes:
     return bytes(received)
 
 
-def _tls(*, verify: bool) -> ssl.SSLContext:
+def tls(*, verify: bool) -> ssl.SSLContext:
+    """Return what a connection trusts: the system's certificates and this machine's CA bundle."""
     context = ssl.create_default_context()
     bundle = settings.ca_bundle()
     if bundle is not None:
@@ -247,7 +248,8 @@ def is_loopback(host: str) -> bool:
     return host in {"localhost", "::1", "[::1]"} or host.startswith("127.")
 
 
-def _proxy(url: SplitResult) -> str | None:
+def proxy_for(url: SplitResult) -> str | None:
+    """Return the proxy to use for an address, None where it is reached directly: always so for loopback."""
     host = url.hostname or ""
     if is_loopback(host):
         return None
@@ -259,17 +261,19 @@ def _proxy(url: SplitResult) -> str | None:
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
-def _never_sent(error: HTTPError) -> bool:
+def never_sent(error: HTTPError) -> bool:
+    """Tell whether a request failed before any of it left this machine."""
     reason = error.reason if isinstance(error, MaxRetryError) else error
     return isinstance(reason, (NewConnectionError, ConnectTimeoutError))
 
 
-def _backoff(attempt: int) -> float:
+def backoff(attempt: int) -> float:
+    """Return the seconds to wait before the next try: twice as long each time, spread, at most half a minute."""
     longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0**attempt)
     return float(longest * random.uniform(0.5, 1.0))  # noqa: S311 - spreads clients, hides nothing
 
 
-def _retry_after(headers: Mapping[str, str]) -> float:
+def retry_after(headers: Mapping[str, str]) -> float:
     """Return the seconds that the server asks for (at most half a minute), 0 when it asks for none."""
     asked = headers.get("retry-after", "")
     if asked.isdigit():
@@ -281,7 +285,8 @@ def _retry_after(headers: Mapping[str, str]) -> float:
     return min(_LONGEST_PAUSE, max(0.0, until - time.time()))
 
 
-def _remote(url: str, error: HTTPError) -> RemoteError:
+def failure(url: str, error: HTTPError) -> RemoteError:
+    """Return the error for a request without a whole answer; it names place and cause, never a query or a credential."""
     reason = error.reason if isinstance(error, MaxRetryError) else error
     return RemoteError(f"{place(url)}: {_cause(reason)}", next_step="Check the address, the network and the service, then run again.")
 

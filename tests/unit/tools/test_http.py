@@ -14,7 +14,7 @@ import pytest
 
 from trainshed.errors import Interrupted, RemoteError
 from trainshed.tools import process
-from trainshed.tools.http import Http, Response, _proxy, is_loopback, place
+from trainshed.tools.http import Http, Response, is_loopback, place, proxy_for
 
 Answer = Callable[["Handler"], None]
 
@@ -269,8 +269,8 @@ def test_a_proxy_is_used_but_never_for_loopback(server: Server, monkeypatch: pyt
     with Http(retries=0) as client:
         assert client.request("GET", "http://far.invalid/x").ok
         assert client.request("GET", server.url).ok
-    assert _proxy(urlsplit("http://direct.invalid/x")) is None
-    assert _proxy(urlsplit("https://far.invalid/x")) is None
+    assert proxy_for(urlsplit("http://direct.invalid/x")) is None
+    assert proxy_for(urlsplit("https://far.invalid/x")) is None
     assert [seen[1] for seen in server.seen] == ["http://far.invalid/x", "/"]
     assert server.seen[0][2]["proxy-authorization"].startswith("Basic ")
 
