@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from trainshed import owner
 from trainshed.errors import UsageError
 
 _PARTIAL = ".trainshed-partial-"
+_STRANGERS_SECONDS = 86_400.0
 FOREIGN = ".trainshed-foreign"
 """Marks a folder whose content belongs to another program (an engine's layers, a registry's blobs): nothing of ours is in there."""
 
@@ -73,11 +77,13 @@ def scratch(parent: Path, purpose: str) -> Iterator[Path]:
 
 
 def sweep(folder: Path) -> list[Path]:
-    """Remove what dead processes left half-written under ``folder`` (any depth, but not in foreign folders); return what was removed."""
+    """Remove what dead processes left half-written under ``folder`` (any depth, but not in foreign folders); return what was removed.
+
+    Of a process that cannot be asked (another container or machine shares the folder) only what is a day old is removed.
+    """
     removed = []
     for found in _partials(folder):
-        pid, _, start = found.name.removeprefix(_PARTIAL).split("-", 1)[0].partition("_")
-        if pid.isdigit() and owner.start_time(int(pid)) == start:
+        if not _abandoned(found):
             continue
         shutil.rmtree(found, ignore_errors=True) if found.is_dir() and not found.is_symlink() else found.unlink(missing_ok=True)
         removed.append(found)
@@ -92,5 +98,21 @@ def _partials(folder: Path) -> list[Path]:
     return found
 
 
+def _abandoned(found: Path) -> bool:
+    pid, start, place = (*found.name.removeprefix(_PARTIAL).split("-", 1)[0].split("_"), "", "")[:3]
+    if place == _place():
+        return not pid.isdigit() or owner.start_time(int(pid)) != start
+    try:
+        return time.time() - found.lstat().st_mtime > _STRANGERS_SECONDS
+    except OSError:
+        return False
+
+
 def _mark() -> str:
-    return f"{os.getpid()}_{owner.start_time(os.getpid())}"
+    pid = os.getpid()
+    return f"{pid}_{owner.start_time(pid)}_{_place()}"
+
+
+@cache
+def _place() -> str:
+    return hashlib.sha256(owner.host().encode()).hexdigest()[:8]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -36,10 +37,11 @@ def test_scratch_is_gone_after_use(tmp_path: Path) -> None:
 
 
 def test_sweep_removes_what_dead_processes_left_and_spares_the_living(tmp_path: Path) -> None:
-    dead = tmp_path / "deep" / ".trainshed-partial-999999999_1-x"
+    place = files._mark().split("_")[2]
+    dead = tmp_path / "deep" / f".trainshed-partial-999999999_1_{place}-x"
     dead.mkdir(parents=True)
     (dead / "y").write_text("z")
-    reused = tmp_path / f".trainshed-partial-{os.getpid()}_1-x"
+    reused = tmp_path / f".trainshed-partial-{os.getpid()}_1_{place}-x"
     reused.write_text("of an earlier process with our number")
     with files.scratch(tmp_path, "mine") as mine:
         assert sorted(files.sweep(tmp_path)) == sorted([dead, reused])
@@ -47,10 +49,20 @@ def test_sweep_removes_what_dead_processes_left_and_spares_the_living(tmp_path: 
     assert files.sweep(tmp_path / "nowhere") == []
 
 
+@pytest.mark.parametrize("name", ["1_1_00000000-x", "999999999_1-x", "x"])
+def test_sweep_leaves_what_another_container_writes_until_it_is_a_day_old(tmp_path: Path, name: str) -> None:
+    foreign = tmp_path / f".trainshed-partial-{name}"
+    foreign.write_text("half")
+    assert files.sweep(tmp_path) == []
+    yesterday = time.time() - 90_000
+    os.utime(foreign, (yesterday, yesterday))
+    assert files.sweep(tmp_path) == [foreign]
+
+
 def test_sweep_passes_by_what_belongs_to_another_program(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / files.FOREIGN).touch()
-    theirs = tmp_path / "data" / "layer" / ".trainshed-partial-999999999_1-x"
+    theirs = tmp_path / "data" / "layer" / f".trainshed-partial-999999999_1_{files._mark().split('_')[2]}-x"
     theirs.mkdir(parents=True)
     assert files.sweep(tmp_path) == []
     assert theirs.is_dir()
@@ -73,3 +85,14 @@ def test_an_owner_is_known_as_alive_dead_or_elsewhere() -> None:
     assert owner.alive(f"{host}:999999999:5") is False
     assert owner.alive(f"elsewhere/1:{pid}:{start}") is None
     assert owner.alive("nonsense") is None
+
+
+def test_a_machine_of_the_same_name_is_not_taken_for_this_one_but_its_earlier_boot_left_what_lies_here() -> None:
+    host, pid, start = owner.mark().split(":")
+    name, namespace, _ = host.split("/")
+    twin = f"{name}/{namespace}/0123456789ab:{pid}:{int(start) + 1}"
+    assert owner.alive(twin) is None
+    assert owner.left_behind(twin)
+    assert owner.left_behind(f"{host}:{pid}:{int(start) + 1}")
+    assert not owner.left_behind(owner.mark())
+    assert not owner.left_behind(f"elsewhere/{namespace}/0123456789ab:{pid}:{start}")

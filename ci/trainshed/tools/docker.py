@@ -243,7 +243,7 @@ class Engine:
 
     def sweep(self) -> list[str]:
         """Remove the containers and unfinished images of dead owners on this machine; return their names."""
-        return self._clear(lambda mark: owner.alive(mark) is False, lambda tag: _tag_alive(tag) is False)
+        return self._clear(owner.left_behind, lambda tag: _tag_alive(tag) is False)
 
     def end_own(self) -> list[str]:
         """Remove the containers and unfinished images of this process, also one that the engine is just about to create."""
@@ -413,18 +413,16 @@ def temporary_tag(name: str) -> str:
 
 
 def _own_tag() -> str:
-    host, _, rest = owner.mark().partition(":")
-    return f"{_host_hash(host)}-{rest.replace(':', '-')}"
+    return f"{_machine()}-{owner.mark().partition(':')[2].replace(':', '-')}"
 
 
-def _host_hash(host: str) -> str:
-    return hashlib.sha256(host.encode()).hexdigest()[:16]
+def _machine() -> str:
+    return hashlib.sha256(owner.machine().encode()).hexdigest()[:16]
 
 
 def _tag_alive(tag: str) -> bool | None:
-    host, _, rest = tag.partition("-")
-    own_host = owner.mark().partition(":")[0]
-    return owner.alive(f"{own_host}:{rest.replace('-', ':')}") if host == _host_hash(own_host) else None
+    machine, _, rest = tag.partition("-")
+    return owner.alive(f"{owner.host()}:{rest.replace('-', ':')}") if machine == _machine() else None
 
 
 def _auth(reference: str) -> dict[str, str] | None:
