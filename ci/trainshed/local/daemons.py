@@ -29,8 +29,11 @@ _LOG_LIMIT = 8 * 1024 * 1024
 _ATTEMPTS = 3
 _NAMING = 3
 """So many words of a command line tell a server from what it starts: ``python -m trainshed.local.kubeflow``."""
-_OUTLIVE = {"BUILD_ID": "dontKillMe", "JENKINS_NODE_COOKIE": "dontKillMe"}
-"""Jenkins ends what carries the build's own values of these at the build's end; a daemon is for the next build too."""
+_OUTLIVE = dict.fromkeys(
+    ("BUILD_ID", "HUDSON_COOKIE", "HUDSON_SERVER_COOKIE", "JENKINS_COOKIE", "JENKINS_NODE_COOKIE", "JENKINS_SERVER_COOKIE"), "dontKillMe"
+)
+"""Jenkins ends what carries its own values of these when a step is aborted (the server's cookie stands for the whole workspace there), or a
+build ends; a daemon is for the other branches and for the next build too."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -204,6 +204,27 @@ def test_a_server_survives_the_signals_of_its_starters_terminal(make: Callable[.
     assert os.getsid(found.pid) == found.pid != os.getsid(0)
 
 
+JENKINS = {
+    "BUILD_ID": "7",
+    "HUDSON_COOKIE": "1b5f",
+    "HUDSON_SERVER_COOKIE": "00aa",
+    "JENKINS_COOKIE": "1b5f",
+    "JENKINS_NODE_COOKIE": "9c41",
+    "JENKINS_SERVER_COOKIE": "durable-5d41402abc4b2a76b9719d911017c592",
+}
+
+
+def test_jenkins_process_killer_finds_no_cookie_of_an_aborted_step_on_a_server(
+    make: Callable[..., Daemon], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in JENKINS.items():
+        monkeypatch.setenv(name, value)
+    found = make().ensure()
+    carried = Path(f"/proc/{found.pid}/environ").read_bytes().decode().split("\0")
+    assert not {f"{name}={value}" for name, value in JENKINS.items()} & set(carried)
+    assert {f"{name}=dontKillMe" for name in JENKINS} < set(carried)
+
+
 def test_a_log_that_has_grown_is_put_aside(make: Callable[..., Daemon]) -> None:
     daemon = make()
     daemon.folder.mkdir()
