@@ -19,7 +19,10 @@ def path(context: Context) -> Path:
 
 
 def settle(context: Context, work: Work, report: Report) -> Lock | None:
-    """Write the lock for a green report; take an old one away after any other."""
+    """Write the lock for a green report; take an old one away after any other.
+
+    The ledger keeps the lock of the whole tree only: one of some components is never what a commit or a branch stands for.
+    """
     if report.exit_code or report.status != "green":
         path(context).unlink(missing_ok=True)
         return None
@@ -28,9 +31,16 @@ def settle(context: Context, work: Work, report: Report) -> Lock | None:
     lock = locks.of(
         project=context.config.project.name, commit=head.commit, dirty=head.dirty, plan_digest=work.survey.plan_digest(), images=images
     )
-    if locks.write(path(context), lock):
+    written = locks.write(path(context), lock)
+    if set(images) == set(work.survey.components) and (written or not _recorded(context, lock, head)):
         context.ledger.record_lock(lock.plan_digest, head.commit or "", head.branch or "", lock.document())
     return lock
+
+
+def _recorded(context: Context, lock: Lock, head: git.Head) -> bool:
+    """Tell whether the ledger has this lock: it may have been lost, or the file was written for the named components first."""
+    known = context.ledger.lock(commit=head.commit or "", branch=head.branch or "")
+    return known is not None and known.get("plan_digest") == lock.plan_digest and set(known.get("images", ())) == set(lock.images)
 
 
 def current(context: Context) -> Lock:

@@ -1,0 +1,97 @@
+"""When a lock is written, and which lock the ledger keeps for a commit."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.support.images import DIGEST, write
+from trainshed import config
+from trainshed.console import Console
+from trainshed.images.components import discover
+from trainshed.images.graph import Graph
+from trainshed.images.hashes import HashCache
+from trainshed.results import Report, Result, Status
+from trainshed.settings import Tier
+from trainshed.stages import locking
+from trainshed.stages.context import Context
+from trainshed.stages.lookup import Found
+from trainshed.stages.survey import Survey
+from trainshed.stages.work import Work
+from trainshed.tools import git
+
+GREEN = Report(stage="images")
+RED = Report(stage="images", results=(Result(name="one", stage="test", status=Status.FAILED),))
+
+
+@pytest.fixture
+def context(project: Path) -> Iterator[Context]:
+    for name in ("one", "two"):
+        write(project / "components" / name, {"Dockerfile": "FROM scratch\nCOPY a /\n", "a": name})
+    (project / ".gitignore").write_text(".trainshed/\nbuild/\n")
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for words in (["init", "-q", "-b", "topic"], ["add", "-A"], [*identity, "commit", "-q", "-m", "first"]):
+        subprocess.run(["git", *words], cwd=project, check=True)
+    loaded = config.load(project / "trainshed.toml", environment="local")
+    made = Context(config=loaded, console=Console(stream=io.StringIO()), tier=Tier.PULL_REQUEST)
+    yield made
+    made.close()
+
+
+def settle(context: Context, names: Sequence[str], report: Report = GREEN) -> None:
+    """Do what a command does at its end that looked after the named components."""
+    components = discover(context.config.project.components)
+    graph, hashes = Graph.of(components, {}), HashCache(context.config.project.state / "hashes.json")
+    survey = Survey(config=context.config, components=components, graph=graph, selected=tuple(names), pins={}, hashes=hashes)
+    work = Work(context, survey)
+    work.found.update({name: Found(digest=DIGEST, reference=f"127.0.0.1:1/small/{name}@{DIGEST}") for name in names})
+    work.inputs.update({name: survey.source(name) for name in names})
+    locking.settle(context, work, report)
+
+
+def recorded(context: Context) -> set[str] | None:
+    """Return the components of the lock that the ledger has for the commit, None when it has none."""
+    lock = context.ledger.lock(commit=git.head(context.config.project.root).commit)
+    return None if lock is None else set(lock["images"])
+
+
+def test_the_lock_of_some_components_is_a_file_but_never_the_lock_of_the_commit(context: Context) -> None:
+    settle(context, ["one"])
+    assert locking.path(context).is_file()
+    assert recorded(context) is None
+
+
+def test_a_branch_that_comes_after_the_whole_leaves_the_lock_of_the_commit_alone(context: Context) -> None:
+    settle(context, ["one", "two"])
+    settle(context, ["two"])
+    assert recorded(context) == {"one", "two"}
+
+
+def test_a_ledger_that_was_lost_gets_the_lock_again_though_its_file_still_says_the_same(context: Context) -> None:
+    settle(context, ["one", "two"])
+    context.close()
+    del context.ledger
+    (context.config.project.state / "ledger.sqlite").unlink()
+    assert recorded(context) is None
+    settle(context, ["one", "two"])
+    assert recorded(context) == {"one", "two"}
+
+
+def test_the_same_lock_is_recorded_once(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[object] = []
+    record = type(context.ledger).record_lock
+    monkeypatch.setattr(type(context.ledger), "record_lock", lambda *told: (kept.append(told), record(*told)))
+    for _ in range(2):
+        settle(context, ["one", "two"])
+    assert len(kept) == 1
+
+
+def test_a_red_report_takes_the_file_away_and_records_nothing(context: Context) -> None:
+    settle(context, ["one"])
+    settle(context, ["one", "two"], RED)
+    assert not locking.path(context).exists()
+    assert recorded(context) is None
