@@ -132,15 +132,18 @@ class LedgerContract:
             pull_request.record_verdict(verdict())
             pull_request.record_lock(ONE, "c", "b", {"made": "by a pull request"})
             pull_request.attach(ONE, "sbom", b"{}")
+            pull_request.record_event("run", "dev", "training", "run-1", {"good": True})
             for above in (laptop, pull_request):
                 assert above.verdict(ONE, "scan", "v1") is not None
                 assert above.verdicts([ONE])
                 assert above.lock(commit="c") is not None
                 assert above.attachment(ONE, "sbom") == b"{}"
+                assert [event.key for event in above.events("run", "dev")] == ["run-1"]
             assert main.verdict(ONE, "scan", "v1") is None
             assert main.verdicts([ONE]) == {}
             assert main.lock(commit="c") is None
             assert main.attachment(ONE, "sbom") is None
+            assert main.events("run", "dev") == []
 
     def test_the_last_image_of_a_component_tells_what_went_in(self, ledger: Ledger) -> None:
         assert ledger.last_image("train", "r/train") is None

@@ -26,8 +26,9 @@ _LOOK_BACK = 5000
 class Ledger:
     """An open ledger. All methods may be called from any thread, and by many processes at once.
 
-    Every record carries the tier that made it. Where a wrong record could turn a check off (verdicts, locks, attachments) a
-    look-up takes those of its own tier or above; what only explains or orders (images, durations, events) is taken from all.
+    Every record carries the tier that made it. Where a wrong record could turn a check off or bring something to a release
+    (verdicts, locks, attachments; events: the runs whose models are deployed, the revisions that are gone back to) a look-up takes
+    those of its own tier or above; what only explains or orders (images, durations) is taken from all.
     """
 
     def __init__(self, database: Database, tier: Tier) -> None:
@@ -185,8 +186,8 @@ class Ledger:
     def events(
         self, kind: str, environment: str, name: str | None = None, key: str | None = None, *, limit: int | None = None
     ) -> list[Event]:
-        """Return what happened, the newest first."""
-        wanted = sa.select(events).where(events.c.kind == kind, events.c.environment == environment)
+        """Return what happened by the own tier or above, the newest first."""
+        wanted = sa.select(events).where(events.c.kind == kind, events.c.environment == environment, events.c.tier >= int(self._tier))
         if name is not None:
             wanted = wanted.where(events.c.name == name)
         if key is not None:
