@@ -34,7 +34,10 @@ class TrainshedError(Exception):
     @property
     def told(self) -> str:
         """Return what is wrong and what to do next as one text, for the message of a result."""
-        return f"{self.message} {self.next_step}" if self.next_step else self.message
+        if not self.next_step:
+            return self.message
+        between = "\n" if "\n" in self.message else " " if self.message.endswith((".", "?", "!")) else ". "
+        return f"{self.message}{between}{self.next_step}"
 
 
 class WorkFailed(TrainshedError):

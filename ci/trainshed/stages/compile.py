@@ -98,9 +98,8 @@ def failed(  # noqa: PLR0913 - what a result has, by keyword
     name: str, stage: str, error: TrainshedError, *, cause: str = "", seconds: float = 0.0, log: str | None = None
 ) -> Result:
     """Turn one pipeline's error into its result: the others' results are kept."""
-    message = f"{error.message}\n{error.next_step}".strip()
     return Result(
-        name=name, stage=stage, status=Status.FAILED, cause=cause, message=message, seconds=seconds, log=log, exit_code=error.exit_code
+        name=name, stage=stage, status=Status.FAILED, cause=cause, message=error.told, seconds=seconds, log=log, exit_code=error.exit_code
     )
 
 

@@ -304,12 +304,11 @@ def _result(  # noqa: PLR0913 - what a result says
 
 
 def _failed(context: Context, component: str, error: TrainshedError) -> Result:
-    message = f"{error.message}\nnext: {error.next_step}" if error.next_step else error.message
     return Result(
         name=component,
         stage=STAGE,
         status=Status.FAILED,
-        message=message,
+        message=error.told,
         log=_shown_log(context, component),
         exit_code=error.exit_code,
     )

@@ -70,8 +70,7 @@ def _started(name: str, start: Callable[[], str]) -> Result:
     try:
         address = start()
     except TrainshedError as error:
-        message = f"{error.message}\n{error.next_step}".strip()
-        return Result(name=name, stage="local-up", status=Status.FAILED, message=message, exit_code=error.exit_code)
+        return Result(name=name, stage="local-up", status=Status.FAILED, message=error.told, exit_code=error.exit_code)
     return Result(name=name, stage="local-up", status=Status.DONE, seconds=time.monotonic() - began, details={"address": address})
 
 

@@ -75,7 +75,7 @@ def test_a_service_that_does_not_start_leaves_the_others_alone(
     monkeypatch.setattr(Embedded, "registry_address", broken)
     report = local.up(make())
     assert [result.status for result in report.results] == [Status.DONE, Status.FAILED, Status.DONE, Status.DONE]
-    assert report.results[1].message == "registry ended at once\nRead its log."
+    assert report.results[1].message == "registry ended at once. Read its log."
     assert report.exit_code == 5
     assert len(starts) == 3
 

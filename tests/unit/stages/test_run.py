@@ -32,7 +32,7 @@ def test_an_error_of_a_later_stage_becomes_its_result_beside_those_of_the_earlie
     assert (report.exit_code, report.status) == (5, "red")
     assert [(result.name, str(result.status)) for result in report.results] == [("train", "done"), ("upload", "failed")]
     assert report.extra["stages"] == [{"stage": "images", "status": "green"}, {"stage": "upload", "status": "red"}]
-    assert "Kubeflow is away Run again." in said.getvalue()
+    assert "Kubeflow is away. Run again." in said.getvalue()
 
 
 def test_an_interruption_keeps_what_was_found_before_it() -> None:
