@@ -72,6 +72,7 @@ def _run(command: Command, given: argparse.Namespace, console: Console) -> Repor
     if not command.project:
         return function(console, Path.cwd(), **options)  # type: ignore[no-any-return]
     config = _config(given.config, given.env)
+    session.admit(command, config)
     console.root = config.project.root
     with session.opened(config, console) as context:
         return session.reported(command, context, lambda: _call(function, context, options), options.get("names", ()))
@@ -88,11 +89,13 @@ def _function(command: Command) -> Any:  # noqa: ANN401 - found by its name in t
 
 def _config(file: str | None, environment: str | None) -> Config:
     from trainshed import config
+    from trainshed.stages import policy
 
     own = settings.own()
     named = file or own.get("TRAINSHED_CONFIG")
     path = Path(named).absolute() if named else config.find(Path.cwd())
-    return config.load(path, environment=environment or own.get("TRAINSHED_ENV") or config.LOCAL, overrides=own)
+    name = environment or own.get("TRAINSHED_ENV") or config.LOCAL
+    return config.load(path, environment=name, overrides=own, policy=policy.in_force(path))
 
 
 def _failed(error: TrainshedError, stage: str, console: Console, *, as_json: bool) -> int:

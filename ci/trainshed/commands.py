@@ -28,7 +28,8 @@ class Option:
 class Command:
     """One command: its name (two words for a group), what it does, the function behind it, and what it takes.
 
-    ``reports``: it writes its own report; ``recorded``: what it found is kept for `trainshed report`.
+    ``reports``: it writes its own report; ``recorded``: what it found is kept for `trainshed report`; ``guarded``: it works on the
+    environment, so that a run which is trusted less than the environment asks is refused.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Command:
     project: bool = True
     reports: bool = False
     recorded: bool = False
+    guarded: bool = True
 
 
 DEADLINE = Option(flags=("--deadline",), argument="deadline", kind="duration", metavar="20m", help="give up after this time")
@@ -180,11 +182,13 @@ COMMANDS: tuple[Command, ...] = (
         name="report",
         help="join what the stages of this build recorded into one report and a manifest; print a description of the build",
         function="trainshed.stages.report:report",
+        guarded=False,
     ),
     Command(
         name="jenkins trigger",
         help="start a build of a branch; parameters are checked against the job's own definitions",
         function="trainshed.stages.jenkins.trigger:trigger",
+        guarded=False,
         options=(
             BUILD[0],
             Option(
@@ -198,6 +202,7 @@ COMMANDS: tuple[Command, ...] = (
         name="jenkins watch",
         help="follow a build: stages, branches, and the log of what fails",
         function="trainshed.stages.jenkins.watch:watch",
+        guarded=False,
         options=(
             *BUILD,
             Option(flags=("--queue",), argument="queue", kind="number", metavar="ID", help="the build that came of this item of the queue"),
@@ -208,6 +213,7 @@ COMMANDS: tuple[Command, ...] = (
         name="jenkins lock",
         help="fetch the lock of the last green build of a commit or branch; that of this checkout by default",
         function="trainshed.stages.jenkins.lock:lock",
+        guarded=False,
         options=(
             Option(flags=("--commit",), argument="commit", kind="text", metavar="SHA", help="the commit that was built"),
             BUILD[0],
@@ -218,6 +224,7 @@ COMMANDS: tuple[Command, ...] = (
         name="jenkins reproduce",
         help="set up the commit, parameters and lock of a build in a folder of its own, and compare the plans",
         function="trainshed.stages.jenkins.reproduce:reproduce",
+        guarded=False,
         options=BUILD,
     ),
     Command(
@@ -229,22 +236,33 @@ COMMANDS: tuple[Command, ...] = (
         name="doctor",
         help="check every tool, permission, version and the disk space that the environment needs",
         function="trainshed.stages.doctor:doctor",
+        guarded=False,
     ),
     Command(
         name="config",
         help="print the effective configuration and where each value comes from",
         function="trainshed.stages.config:config",
+        guarded=False,
     ),
-    Command(name="local up", help="start the embedded services", function="trainshed.stages.local:up"),
-    Command(name="local status", help="tell which embedded services run, and where", function="trainshed.stages.local:status"),
+    Command(name="local up", help="start the embedded services", function="trainshed.stages.local:up", guarded=False),
     Command(
-        name="local logs", help="print the log of an embedded service", function="trainshed.stages.local:logs", names="embedded service"
+        name="local status", help="tell which embedded services run, and where", function="trainshed.stages.local:status", guarded=False
     ),
-    Command(name="local down", help="stop the embedded services; what they hold stays", function="trainshed.stages.local:down"),
+    Command(
+        name="local logs",
+        help="print the log of an embedded service",
+        function="trainshed.stages.local:logs",
+        names="embedded service",
+        guarded=False,
+    ),
+    Command(
+        name="local down", help="stop the embedded services; what they hold stays", function="trainshed.stages.local:down", guarded=False
+    ),
     Command(
         name="init",
         help="scaffold a repository, or add a component to one",
         function="trainshed.stages.init:init",
+        guarded=False,
         project=False,
         options=(
             Option(flags=("--component",), argument="component", kind="text", metavar="NAME", help="add a component of this name"),

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ class Build:
 
 @dataclass(frozen=True, kw_only=True)
 class Scan:
-    """The scan policy. ``max_db_age`` in seconds; ``waivers`` is absolute."""
+    """The scan policy. ``max_db_age`` in seconds; ``waivers`` is absolute: the tree's file, or the copy of another revision's."""
 
     fail_on: str
     scanners: tuple[str, ...]
@@ -113,8 +113,33 @@ class Environment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Policy:
+    """The policy of another revision of the repository (see `keys.POLICY`): it holds instead of the tree's.
+
+    ``shown`` is how people read the revision; ``document`` is its ``trainshed.toml``, None where it has none; ``fetch`` brings a file
+    of it here, by its path in the project, and returns where the copy is: a place without a file when the revision has none.
+    """
+
+    shown: str
+    document: Mapping[str, Any] | None
+    fetch: Callable[[str], Path] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Governed:
+    """What of the tree's own policy does not hold: the keys that differ, and where its waivers are."""
+
+    policy: Policy
+    differs: tuple[str, ...]
+    waivers: Path
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
-    """All settings of one run, for one environment (its overrides of ``scan`` and ``bases`` already laid over)."""
+    """All settings of one run, for one environment (its overrides of ``scan`` and ``bases`` already laid over).
+
+    ``governed`` is set where the policy is that of another revision; ``sources`` says so of each value.
+    """
 
     file: Path
     project: Project
@@ -126,7 +151,15 @@ class Config:
     environment: Environment
     environments: tuple[str, ...]
     values: Mapping[str, Any] = field(repr=False)
-    sources: Mapping[str, Source] = field(repr=False)
+    sources: Mapping[str, str] = field(repr=False)
+    governed: Governed | None = None
+
+    @property
+    def waivers_place(self) -> str:
+        """Return where the waivers in force stand, for messages."""
+        if self.governed is None:
+            return self.project.shown(self.scan.waivers)
+        return f"{self.values['scan.waivers']} of {self.governed.policy.shown}"
 
 
 def find(start: Path) -> Path:
@@ -141,24 +174,68 @@ def find(start: Path) -> Path:
     raise UsageError(f"no {FILE_NAME} in {start} or above", next_step="Run `trainshed init` here, or name the file with --config.")
 
 
-def load(file: Path, *, environment: str, overrides: Mapping[str, str] | None = None) -> Config:
+def load(file: Path, *, environment: str, overrides: Mapping[str, str] | None = None, policy: Policy | None = None) -> Config:
     """Read, check and freeze the configuration for one environment.
 
     Args:
         file: the ``trainshed.toml``; relative paths in it are relative to its folder.
         environment: the name of the environment to lay over.
         overrides: ``TRAINSHED_…`` variables, see `keys.variable_of`.
+        policy: the policy to take instead of the file's own; the file's is checked all the same.
 
     Raises:
         UsageError: with all problems at once, each with file and key.
     """
-    text = read_text(file, what="the configuration")
+    document = parse(read_text(file, what="the configuration"), place=str(file))
+    own = _Reader(file, document, environment, overrides or {}).config()
+    if policy is None:
+        return own
+    place = f"{policy.shown}: {FILE_NAME}"
+    reader = _Reader(file, _with_policy(document, policy.document or {}, place), environment, overrides or {}, place=place)
+    return _governed(own, reader.config(), policy)
+
+
+def parse(text: str, *, place: str) -> dict[str, Any]:
+    """Read a ``trainshed.toml`` as TOML gives it.
+
+    Raises:
+        UsageError: it is no TOML; ``place`` says where.
+    """
     try:
-        document = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{file}: not TOML: {error}", next_step="Mend the line that is named.") from error
-    reader = _Reader(file, document, environment, overrides or {})
-    return reader.config()
+        raise UsageError(f"{place}: not TOML: {error}", next_step="Mend the line that is named.") from error
+
+
+def _with_policy(document: Mapping[str, Any], trusted: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Return the tree's document with the policy of the trusted one, and with nothing of its own policy."""
+    theirs = trusted.get("environments", {})
+    if not isinstance(theirs, dict) or not all(isinstance(table, dict) for table in theirs.values()):
+        raise UsageError(f"{place}: environments: expected tables such as [environments.dev]", next_step="Mend it there.")
+    known = document.get("environments", {})
+    tables = {name: _laid(known.get(name, {}), theirs.get(name, {})) for name in (*known, *({LOCAL} & set(theirs) - set(known)))}
+    return {**_laid(document, trusted), "environments": tables}
+
+
+def _laid(own: Mapping[str, Any], trusted: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in own.items() if name not in keys.POLICY}
+    return kept | {name: trusted[name] for name in keys.POLICY if name in trusted}
+
+
+def _governed(own: Config, taken: Config, policy: Policy) -> Config:
+    """Say of each value where it comes from, of the waivers where they are, and what of the tree's policy does not hold."""
+    told = f"policy of {policy.shown}"
+    sources = {path: told if keys.is_policy(path) and source is Source.FILE else source for path, source in taken.sources.items()}
+    environment = f"environments.{own.environment.name}."
+    judged = [path for path in own.values if keys.is_policy(path) and not path.startswith("environments.")]
+    judged += [f"{environment}trust", f"{environment}credentials"]
+    differs = tuple(path for path in judged if own.values[path] != taken.values[path])
+    return replace(
+        taken,
+        scan=replace(taken.scan, waivers=policy.fetch(taken.values["scan.waivers"])),
+        sources=sources,
+        governed=Governed(policy=policy, differs=differs, waivers=own.scan.waivers),
+    )
 
 
 def _flat(table: Mapping[str, Any], prefix: str, known: Mapping[str, Key]) -> Iterator[tuple[str, Any]]:
@@ -174,13 +251,13 @@ def _flat(table: Mapping[str, Any], prefix: str, known: Mapping[str, Key]) -> It
 class _Reader:
     """One pass over one document: collects values, their sources, and every problem."""
 
-    def __init__(self, file: Path, document: dict[str, Any], environment: str, overrides: Mapping[str, str]) -> None:
-        self.file, self.root = file, file.resolve().parent
+    def __init__(self, file: Path, document: dict[str, Any], environment: str, overrides: Mapping[str, str], place: str = "") -> None:
+        self.file, self.root, self.place = file, file.resolve().parent, place or str(file)
         self.environment, self.found = environment, []  # type: str, list[str]
         self.environments = self._environments(document)
         self.known = keys.known_for(self.environments)
         self.values: dict[str, Any] = {}
-        self.sources: dict[str, Source] = {}
+        self.sources: dict[str, str] = {}
         self._defaults()
         self._take_document(document)
         self._take_overrides(overrides)
@@ -188,17 +265,17 @@ class _Reader:
     def _environments(self, document: dict[str, Any]) -> tuple[str, ...]:
         declared = document.get("environments", {})
         if not isinstance(declared, dict):
-            self.found.append(f"{self.file}: environments: expected tables such as [environments.dev]")
+            self.found.append(f"{self.place}: environments: expected tables such as [environments.dev]")
             declared = document["environments"] = {}
         for name, table in declared.items():
             if not isinstance(table, dict):
-                self.found.append(f"{self.file}: environments.{name}: expected a table")
+                self.found.append(f"{self.place}: environments.{name}: expected a table")
             if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", name):
-                self.found.append(f"{self.file}: environments.{name}: a name has lower-case letters, digits and inner dashes")
+                self.found.append(f"{self.place}: environments.{name}: a name has lower-case letters, digits and inner dashes")
         names = tuple(dict.fromkeys([LOCAL, *declared]))
         if self.environment not in names:
             hint = suggestion(self.environment, names)
-            message = f"{self.file}: no environment '{self.environment}'{hint}"
+            message = f"{self.place}: no environment '{self.environment}'{hint}"
             raise UsageError(message, next_step=f"Known: {', '.join(names)}.")
         return names
 
@@ -209,7 +286,7 @@ class _Reader:
 
     def _take_document(self, document: dict[str, Any]) -> None:
         for path, value in _flat(document, "", self.known):
-            self._take(path, value, Source.FILE, f"{self.file}: {path}")
+            self._take(path, value, Source.FILE, f"{self.place}: {path}")
 
     def _take_overrides(self, overrides: Mapping[str, str]) -> None:
         by_variable = {keys.variable_of(path): path for path in self.known}
@@ -226,7 +303,7 @@ class _Reader:
     def _take(self, path: str, value: Any, source: Source, place: str) -> None:  # noqa: ANN401 - what TOML gives
         key = self.known.get(path)
         if key is None:
-            self.found.append(f"{self.file}: unknown key {path}{suggestion(path, self.known)}")
+            self.found.append(f"{self.place}: unknown key {path}{suggestion(path, self.known)}")
             return
         try:
             self.values[path] = key.read(value)

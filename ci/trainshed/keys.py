@@ -14,7 +14,10 @@ PROCESS_VARIABLES = {
     "TRAINSHED_ENV": "the environment, as --env",
     "TRAINSHED_CONFIG": "the configuration file, as --config",
     "TRAINSHED_POLICY_FROM": "a git revision whose policy and waivers hold instead of the tree's; a pull request takes its target branch",
+    "TRAINSHED_MAIN_BRANCH": "name of the main branch where Jenkins does not set BRANCH_IS_PRIMARY; main or master by default",
 }
+POLICY = ("scan", "bases", "trust", "credentials")
+"""The policy: these tables and keys, of the project and of each environment, come from the target branch of a pull request."""
 SEVERITIES = ("low", "medium", "high", "critical")
 SCANNERS = ("vulnerability", "secret", "misconfiguration")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -102,6 +105,12 @@ def from_text(key: Key, text: str) -> Any:  # noqa: ANN401 - the shape decides
     if key.shape == "number":
         return int(text) if re.fullmatch(r"\d+", text) else text
     return text
+
+
+def is_policy(path: str) -> bool:
+    """Tell whether a key is policy: ``scan.fail-on``, ``environments.dev.trust``."""
+    parts = path.split(".")
+    return (parts[2:3] if parts[0] == "environments" else parts[:1]) in [[name] for name in POLICY]
 
 
 def project_name(folder: str) -> str:

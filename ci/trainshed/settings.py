@@ -63,14 +63,34 @@ def build_url() -> str | None:
 def tier() -> Tier:
     """Tell how far this run's records can be trusted.
 
-    Jenkins sets ``BUILD_URL``; ``CHANGE_ID`` for a pull request; ``BRANCH_IS_PRIMARY`` for the main branch of a multibranch job.
+    Jenkins sets ``BUILD_URL``; ``CHANGE_ID`` for a pull request, ``CHANGE_FORK`` for one of a fork, which is trusted as little as a
+    laptop; and for the main branch of a multibranch job ``BRANCH_IS_PRIMARY``. That one is never "false", only absent, also where the
+    controller cannot know: there the name counts, ``main`` or ``master`` unless ``TRAINSHED_MAIN_BRANCH`` says another.
     """
-    if build_url() is None:
+    if build_url() is None or from_fork():
         return Tier.LAPTOP
     if os.environ.get("CHANGE_ID"):
         return Tier.PULL_REQUEST
-    primary = os.environ.get("BRANCH_IS_PRIMARY", "").lower() == "true" or os.environ.get("BRANCH_NAME") in {"main", "master"}
+    named = os.environ.get("TRAINSHED_MAIN_BRANCH")
+    names = {named} if named else {"main", "master"}
+    primary = os.environ.get("BRANCH_IS_PRIMARY", "").lower() == "true" or os.environ.get("BRANCH_NAME") in names
     return Tier.MAIN if primary else Tier.PULL_REQUEST
+
+
+def from_fork() -> bool:
+    """Tell whether Jenkins builds a pull request of a fork: what comes from there gets no credentials."""
+    return bool(os.environ.get("CHANGE_FORK"))
+
+
+def policy_revision() -> str | None:
+    """Return the git revision whose policy holds instead of the tree's, None for the tree's own.
+
+    In a pull request it is the target branch, whatever ``TRAINSHED_POLICY_FROM`` says; written in full, because a tag could be
+    called ``origin/main`` too.
+    """
+    if os.environ.get("CHANGE_ID"):
+        return f"refs/remotes/origin/{os.environ.get('CHANGE_TARGET', '')}"
+    return os.environ.get("TRAINSHED_POLICY_FROM") or None
 
 
 def branch() -> str | None:

@@ -42,33 +42,34 @@ class Waiver:
         return f"{self.id}{f' ({self.package})' if self.package else ''}{where}, {self.owner}"
 
 
-def load(path: Path) -> list[Waiver]:
-    """Read ``waivers.toml``; a missing file holds none.
+def load(path: Path, *, place: str = "") -> list[Waiver]:
+    """Read ``waivers.toml``; a missing file holds none. ``place`` names it in messages; the path by default.
 
     Raises:
         UsageError: all problems at once.
     """
     if not path.exists():
         return []
+    place = place or str(path)
     try:
         document = tomllib.loads(read_text(path, what="the list of waivers"))
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path}: not TOML: {error}", next_step="Mend the line that is named.") from error
-    wrong = [f"{path}: unknown key {key}{suggestion(key, ['waiver'])}" for key in document if key != "waiver"]
+        raise UsageError(f"{place}: not TOML: {error}", next_step="Mend the line that is named.") from error
+    wrong = [f"{place}: unknown key {key}{suggestion(key, ['waiver'])}" for key in document if key != "waiver"]
     tables = document.get("waiver", [])
     if not isinstance(tables, list):
-        wrong.append(f"{path}: waiver: expected tables such as [[waiver]]")
+        wrong.append(f"{place}: waiver: expected tables such as [[waiver]]")
         tables = []
     found: dict[tuple[str, tuple[str, ...], str], Waiver] = {}
     for number, table in enumerate(tables, 1):
-        place = f"{path}: waiver {number}"
-        mistakes = _mistakes(place, table)
+        where = f"{place}: waiver {number}"
+        mistakes = _mistakes(where, table)
         wrong += mistakes
         if mistakes:
             continue
         waiver = Waiver(**{**table, "expires": _date(table["expires"]), "components": tuple(table.get("components", ()))})
         if found.setdefault((waiver.id, waiver.components, waiver.package), waiver) is not waiver:
-            wrong.append(f"{place}: {waiver.id} is waived twice for the same components and package")
+            wrong.append(f"{where}: {waiver.id} is waived twice for the same components and package")
     if wrong:
         raise problems(wrong, next_step="Mend the waivers: each has an id, an owner, a reason and a date on which it expires.")
     return list(found.values())

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from trainshed.keys import KEYS
 from trainshed.results import Report
+from trainshed.stages import policy
 from trainshed.stages.context import Context
 
 
@@ -20,8 +21,11 @@ def config(context: Context) -> Report:
     for path in [*(key.path for key in KEYS), *(path for path in own if path not in overlaid)]:
         shown[path] = {"value": _shown(path, effective.values[path]), "source": str(effective.sources[path])}
     rows = [(path, _text(entry["value"]), str(entry["source"])) for path, entry in shown.items() if _worth_a_row(path, shown)]
+    governed = policy.told(effective)
     context.console.table(f"{effective.file}, environment {environment}", ("key", "value", "from"), rows)
-    return Report(stage="config", extra={"environment": environment, "values": shown})
+    if governed:
+        context.console.line(governed)
+    return Report(stage="config", extra={"environment": environment, "values": shown, "policy": governed})
 
 
 def _worth_a_row(path: str, shown: dict[str, dict[str, Any]]) -> bool:
@@ -37,7 +41,7 @@ def _shown(path: str, value: Any) -> Any:  # noqa: ANN401 - any configured value
     if isinstance(value, tuple):
         return list(value)
     if value is None:
-        return "embedded"
+        return "embedded" if path.startswith("environments.") else ""
     if isinstance(value, str) and "://" in value:
         return _without_password(value)
     return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -10,7 +9,7 @@ from trainshed.images.planning import CHECKS, Plan
 from trainshed.results import Report, Result, Status
 from trainshed.scheduling import scheduler
 from trainshed.scheduling.scheduler import Node
-from trainshed.stages import locking
+from trainshed.stages import budgets, locking
 from trainshed.stages.context import Context
 from trainshed.stages.plan import planned
 from trainshed.stages.survey import survey
@@ -89,7 +88,7 @@ def _scheduled(  # noqa: PLR0913 - all by keyword but the first
     nodes += [Node(key=key, work=do, budget="compile", weight=_COMPILE_SECONDS) for key, do in beside.items()]
     outcomes = scheduler.run(
         nodes,
-        budgets=budgets(context),
+        budgets=budgets.of(context),
         aborted=_aborted,
         fail_fast=fail_fast,
         stop=process.stopping,
@@ -100,14 +99,8 @@ def _scheduled(  # noqa: PLR0913 - all by keyword but the first
         for warning in work.scan_warnings():
             context.console.warning(warning)
         for warning in work.waiver_warnings():
-            context.console.warning(f"{context.config.project.shown(context.config.scan.waivers)}: {warning}")
+            context.console.warning(f"{context.config.waivers_place}: {warning}")
     return tuple(failed_case(outcome) for outcome in outcomes.values())
-
-
-def budgets(context: Context) -> dict[str, int]:
-    """Return how many of each may run side by side: ``build.parallel`` of all, else as many as the machine bears."""
-    told, cores = context.config.build.parallel, os.cpu_count() or 1
-    return {"build": told or cores, "scan": told or max(2, cores), "test": told or cores, "compile": 1}
 
 
 def _weight(plan: Plan, seconds: Mapping[tuple[str, str], float], name: str, check: str) -> float:

@@ -8,6 +8,7 @@ from trainshed.errors import problems
 from trainshed.images import planning
 from trainshed.images.planning import Plan, Planned
 from trainshed.results import Report, Result, Status
+from trainshed.stages import policy
 from trainshed.stages.context import Context
 from trainshed.stages.survey import Survey, survey
 from trainshed.stages.work import Work
@@ -26,6 +27,8 @@ def plan(context: Context, names: Sequence[str] = (), *, branches: bool = False,
     """
     if distributed:
         _require_shared(context)
+    if governed := policy.told(context.config):
+        context.console.line(governed)
     work = Work(context, survey(context, names))
     made = planned(context, work)
     _show(context, made)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainshed import settings
-from trainshed.errors import ToolMissing, WorkFailed
+from trainshed.errors import ToolMissing, UsageError, WorkFailed
 from trainshed.tools import process
 
 _LIMIT_SECONDS = 60.0
+_SHORT = 7
 # A checkout of another user (a container's workspace) is read too, and nobody's index is locked by our looking.
 _OPTIONS = ("--no-optional-locks", "-c", "safe.directory=*", "-c", "core.fsmonitor=false")
 
@@ -36,11 +38,50 @@ def head(root: Path) -> Head:
     return Head(commit=commit, branch=branch or None, dirty=bool(_said(root, "status", "--porcelain", "--untracked-files=normal")))
 
 
+def commit_of(root: Path, revision: str) -> str | None:
+    """Return the commit (40 hex digits) that a revision names, None when it is not there."""
+    return _said(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}") or None
+
+
+def place_of(file: Path) -> str | None:
+    """Return a file's path relative to the root of its repository, its own last link not followed; None outside of one."""
+    said = _said(file.parent, "rev-parse", "--show-toplevel")
+    if not said:
+        return None
+    path = Path(os.path.abspath(file))  # noqa: PTH100 - a resolved path would let the tree say which file it is, by a link
+    top = next((folder for folder in path.parents if folder.samefile(said)), None)
+    return None if top is None else path.relative_to(top).as_posix()
+
+
+def content(root: Path, commit: str, path: str) -> str | None:
+    """Return a file as a commit has it, ``path`` from the root of the repository; None when the commit has no such file.
+
+    Raises:
+        UsageError: it is no plain file there; a link would be read for its target.
+        WorkFailed: git cannot read the commit; that is never read as a commit without the file.
+    """
+    entry = _run(root, "ls-tree", "--full-tree", commit, "--", path, check=True).output.strip()
+    if not entry:
+        return None
+    if not entry.startswith("100"):
+        raise UsageError(f"{path} is no plain file in {commit[:_SHORT]}", next_step="Make it a file there, not a link or a folder.")
+    return _run(root, "cat-file", "blob", f"{commit}:{path}", check=True).output
+
+
+def short(commit: str) -> str:
+    """Return a commit as people read it."""
+    return commit[:_SHORT]
+
+
 def _said(root: Path, *arguments: str) -> str:
     try:
-        outcome = process.run(["git", *_OPTIONS, "-C", str(root), *arguments], check=False, timeout=_LIMIT_SECONDS)
+        return _run(root, *arguments).output.strip()
     except ToolMissing:
         return ""
+
+
+def _run(root: Path, *arguments: str, check: bool = False) -> process.Outcome:
+    outcome = process.run(["git", *_OPTIONS, "-C", str(root), *arguments], check=check, timeout=_LIMIT_SECONDS)
     if outcome.timed_out:
         raise WorkFailed(f"git {arguments[0]} took longer than {_LIMIT_SECONDS:g} s in {root}", next_step="Try it by hand.")
-    return outcome.output.strip()
+    return outcome
