@@ -12,6 +12,8 @@ from trainshed.keys import SEVERITIES
 UNKNOWN = "unknown"
 """The severity of what nobody has rated yet; it counts as the lowest."""
 
+NO_FIX = "no fix yet"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
@@ -31,13 +33,18 @@ class Finding:
     target: str = ""
     url: str = ""
 
+    @property
+    def unfixed(self) -> bool:
+        """Tell whether it is a vulnerability of which no mended version exists; a secret or a wrong setting can always be mended."""
+        return self.kind == "vulnerability" and not self.fixed
+
     def document(self) -> dict[str, str]:
         """Return the finding as JSON: the fields by name."""
         return asdict(self)
 
     def __str__(self) -> str:
         what = f"{self.package} {self.installed}".strip() or self.target
-        fixed = f", fixed in {self.fixed}" if self.fixed else ""
+        fixed = f", fixed in {self.fixed}" if self.fixed else f", {NO_FIX}" if self.unfixed else ""
         return f"{self.severity} {self.id} in {what}{fixed}{f': {self.title}' if self.title else ''}"
 
 

@@ -11,6 +11,7 @@ from trainshed.findings.waivers import Waiver
 
 SOON = dt.timedelta(days=14)
 NEVER = "never"
+TOLERATE = "tolerate"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,13 +19,15 @@ class Judgement:
     """The verdict over one component's findings.
 
     ``failing`` are at or above the threshold; ``expired`` are those of them whose waiver ran out; ``tolerated`` are below the threshold;
-    ``used`` are the waivers that matched a finding, whatever its severity, expired or not.
+    ``unfixed`` are at or above it, but nobody has mended them yet and the policy lets that stand; ``used`` are the waivers that matched
+    a finding, whatever its severity, expired or not.
     """
 
     failing: tuple[Finding, ...]
     waived: tuple[Finding, ...]
     tolerated: tuple[Finding, ...]
     expired: tuple[Finding, ...]
+    unfixed: tuple[Finding, ...]
     used: frozenset[Waiver]
 
     @property
@@ -33,26 +36,25 @@ class Judgement:
         return not self.failing
 
 
-def judge(findings: Iterable[Finding], *, fail_on: str, waivers: Sequence[Waiver], today: dt.date, component: str) -> Judgement:
-    """Judge one component's findings; ``fail_on`` is of `keys.SEVERITIES` or ``never``."""
-    failing, waived, tolerated, expired, used = list[Finding](), list[Finding](), list[Finding](), list[Finding](), set[Waiver]()
+def judge(  # noqa: PLR0913 - the whole policy, by keyword
+    findings: Iterable[Finding], *, fail_on: str, unfixed: str, waivers: Sequence[Waiver], today: dt.date, component: str
+) -> Judgement:
+    """Judge one component's findings; ``fail_on`` is of `keys.SEVERITIES` or ``never``, ``unfixed`` is ``fail`` or ``tolerate``."""
+    groups: dict[str, list[Finding]] = {name: [] for name in ("failing", "waived", "tolerated", "expired", "unfixed")}
+    used: set[Waiver] = set()
     for finding in findings:
         matching = [waiver for waiver in waivers if _matches(waiver, finding, component)]
         used.update(matching)
         if any(waiver.expires >= today for waiver in matching):
-            waived.append(finding)
+            groups["waived"].append(finding)
         elif fail_on == NEVER or rank(finding.severity) < rank(fail_on):
-            tolerated.append(finding)
+            groups["tolerated"].append(finding)
+        elif unfixed == TOLERATE and finding.unfixed:
+            groups["unfixed"].append(finding)
         else:
-            failing.append(finding)
-            expired += [finding] * bool(matching)
-    return Judgement(
-        failing=tuple(failing),
-        waived=tuple(waived),
-        tolerated=tuple(tolerated),
-        expired=tuple(expired),
-        used=frozenset(used),
-    )
+            groups["failing"].append(finding)
+            groups["expired"] += [finding] * bool(matching)
+    return Judgement(used=frozenset(used), **{name: tuple(found) for name, found in groups.items()})
 
 
 def warnings(

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from trainshed.findings.model import NO_FIX
 from trainshed.keys import SEVERITIES
 from trainshed.results import Report, Result, Status
 
 COLUMNS = ("stage", "name", "status", "why", "time", "what")
+_NO_FIX = f"with {NO_FIX}"
 _SHOWN = ("reference", "digest", "version", "run_id", "revision", "url", "metrics")
 
 
@@ -23,16 +25,23 @@ def row(result: Result) -> tuple[str, ...]:
 def findings(results: Iterable[Result]) -> list[tuple[Result, Mapping[str, Any]]]:
     """Return all findings, each with the result that has it, from ``details["findings"]``.
 
-    A finding is a document with the fields of `findings.model.Finding`; ``waiver`` is the reason of the one that covers it, if any.
+    A finding is a document with the fields of `findings.model.Finding`; ``waiver`` is the reason of the one that covers it, and
+    ``tolerated`` why it stands though it is severe, if any.
     """
     return [(result, finding) for result in results for finding in result.details.get("findings", ())]
 
 
 def tally(found: Iterable[Mapping[str, Any]]) -> str:
-    """Count findings by severity, the worst first, with the waived ones apart: ``2 critical, 1 low, 3 waived``."""
-    counts = Counter("waived" if finding.get("waiver") else str(finding.get("severity", "unknown")) for finding in found)
-    order = (*reversed(SEVERITIES), "unknown", "waived")
+    """Count findings by severity, the worst first, with those that may stand apart: ``1 low, 2 with no fix yet, 3 waived``."""
+    counts = Counter(_group(finding) for finding in found)
+    order = (*reversed(SEVERITIES), "unknown", _NO_FIX, "waived")
     return ", ".join(f"{counts[name]} {name}" for name in order if counts[name])
+
+
+def _group(finding: Mapping[str, Any]) -> str:
+    if finding.get("waiver"):
+        return "waived"
+    return f"with {finding['tolerated']}" if finding.get("tolerated") else str(finding.get("severity", "unknown"))
 
 
 def failures(reports: Iterable[Report]) -> list[Result]:

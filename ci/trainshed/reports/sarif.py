@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
+from trainshed.findings.model import NO_FIX
 from trainshed.reports import rows
 from trainshed.results import Report, Result
 
@@ -71,5 +72,6 @@ def _place(result: Result, finding: Mapping[str, Any]) -> list[str]:
 def _message(result: Result, finding: Mapping[str, Any]) -> str:
     title = f": {finding['title']}" if finding.get("title") else ""
     package = f" in {finding['package']} {finding.get('installed', '')}".rstrip() if finding.get("package") else ""
-    fixed = f", fixed in {finding['fixed']}" if finding.get("fixed") else ""
+    mended = f", fixed in {finding['fixed']}" if finding.get("fixed") else ""
+    fixed = mended or (f", {NO_FIX}" if finding.get("kind") == "vulnerability" else "")
     return f"{finding['id']} ({finding.get('severity', 'unknown')}){package}{fixed} of {result.name}{title}"

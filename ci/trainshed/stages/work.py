@@ -22,7 +22,7 @@ from trainshed.images.inputs import Inputs, changes, check_inputs
 from trainshed.images.planning import CHECKS, Facts, Standing
 from trainshed.ledger.records import Verdict, details
 from trainshed.results import Case, Result, Status
-from trainshed.stages import lookup
+from trainshed.stages import budgets, lookup
 from trainshed.stages.context import Context, opened
 from trainshed.stages.lookup import Found
 from trainshed.stages.survey import LOOKUPS, Survey
@@ -130,7 +130,7 @@ class Work:
             today = datetime.now(UTC).date()
             own = [waiver for waiver in self.waivers if not waiver.components or name in waiver.components]
             waivers = [(asdict(waiver), waiver.expires >= today) for waiver in own]
-            over: Any = [policy.fail_on, policy.scanners, policy.without_db, waivers, self.trivy.version]
+            over: Any = [policy.fail_on, policy.unfixed, policy.scanners, policy.without_db, waivers, self.trivy.version]
         else:
             component = self.survey.components[name]
             bases = {key: self._base(key) for key in self.survey.graph.test_bases(name)}
@@ -146,8 +146,9 @@ class Work:
 
     @opened
     def waivers(self) -> list[Waiver]:
-        """Return the waivers of the repository."""
-        return waivers_of.load(self.context.config.scan.waivers)
+        """Return the waivers in force."""
+        config = self.context.config
+        return waivers_of.load(config.scan.waivers, place=config.waivers_place)
 
     @opened
     def trivy(self) -> Trivy:
@@ -195,13 +196,18 @@ class Work:
             return self._built(name, Status.CACHED, "the image of these inputs is in the registry", 0.0)
         self.context.console.start(name, "build", self.causes.get(name, ""))
         key = f"build:{lookup.repository(self.context, name)}:{inputs.digest}"
-        waiting = f"another build of {name} goes on; waiting for it"
-        with self.context.ledger.lease(key, on_wait=lambda _owner: self.context.console.line(waiting)):
+        with self.context.ledger.lease(key, on_wait=lambda holder: self._tell(f"{name}: waiting for its build by {holder}")) as lease:
+            if lease.taken_over:
+                self._tell(f"{name}: the build by {lease.taken_over} has ended without an image, or is heard of no more; building here")
             self._find_again(name, inputs)
             if name in self.found:
                 return self._built(name, Status.CACHED, "built meanwhile by another run", time.monotonic() - started)
-            self._build_and_push(name, inputs)
-        seconds = time.monotonic() - started
+            with budgets.slot(self.context, name, "build"):  # inside the lease: who holds a slot waits for no lease
+                began = time.monotonic()
+                self._build_and_push(name, inputs)
+                seconds = time.monotonic() - began
+        if lease.lost:
+            self._tell(f"{name}: another build took the lease over meanwhile, and made the image too: the one pushed first is taken")
         self._record_image(name, inputs, seconds)
         return self._built(name, Status.DONE, self.causes.get(name, ""), seconds)
 
@@ -257,16 +263,22 @@ class Work:
 
     def scan(self, name: str) -> Result:
         """Have a verdict of the scan: a green one that holds is taken, else the image is scanned."""
-        return self._guarded(name, "scan", lambda started: self._scan(name, started))
+        return self._guarded(name, "scan", lambda _started: self._scan(name))
 
-    def _scan(self, name: str, started: float) -> Result:
+    def _scan(self, name: str) -> Result:
         from trainshed.stages.checks import scanning
 
         cached = self._cached(name, "scan")
         if cached is not None:
             self._write_sbom(name, self.context.ledger.attachment(self.found[name].digest, scanning.SBOM))
             return cached
-        cause = self._start(name, "scan")
+        with budgets.slot(self.context, name, "scan"):
+            return self._taken_meanwhile(name, "scan") or self._really_scan(name)
+
+    def _really_scan(self, name: str) -> Result:
+        from trainshed.stages.checks import scanning
+
+        started, cause = time.monotonic(), self._start(name, "scan")
         log, component = self._fresh_log(name, "scan"), self.survey.components[name]
         version = self.version(name, "scan")
         scanned = scanning.scan_image(self.context, component, self.found[name].reference, trivy=self.trivy, waivers=self.waivers, log=log)
@@ -289,18 +301,23 @@ class Work:
 
     def test(self, name: str) -> Result:
         """Have a verdict of the tests: a green one that holds is taken, else the tests run inside the image."""
-        return self._guarded(name, "test", lambda started: self._test(name, started))
+        return self._guarded(name, "test", lambda _started: self._test(name))
 
-    def _test(self, name: str, started: float) -> Result:
-        from trainshed.stages.checks import test
-
+    def _test(self, name: str) -> Result:
         component = self.survey.components[name]
         if not (component.has_tests or component.structure_test):
             return Result(name=name, stage="test", status=Status.SKIPPED, cause="has no tests", details={"digest": self.found[name].digest})
         cached = self._cached(name, "test")
         if cached is not None:
             return cached
-        cause = self._start(name, "test")
+        with budgets.slot(self.context, name, "test"):
+            return self._taken_meanwhile(name, "test") or self._really_test(name)
+
+    def _really_test(self, name: str) -> Result:
+        from trainshed.stages.checks import test
+
+        component = self.survey.components[name]
+        started, cause = time.monotonic(), self._start(name, "test")
         log, version = self._fresh_log(name, "test"), self.version(name, "test")
         own = {base: self.found[base].reference for base in self.survey.graph.bases(name) if base in self.found}
         pins = {reference: self.survey.pins[reference] for reference in self.survey.graph.foreign(name)}
@@ -340,6 +357,12 @@ class Work:
         verdict = self.verdicts[name][check]
         extra = self._scan_details(name) if check == "scan" else {"digest": self.found[name].digest}
         return Result(name=name, stage=check, status=Status.CACHED, cause="green for this digest", details=extra, cases=verdict.cases)
+
+    def _taken_meanwhile(self, name: str, check: str) -> Result | None:
+        """Look again for the verdict: while we waited for a slot, another command may have come to it."""
+        for (digest, kind, version), verdict in self.context.ledger.verdicts([self.found[name].digest]).items():
+            self._known.setdefault(digest, {})[kind, version] = verdict
+        return self._cached(name, check)
 
     def _scan_details(self, name: str) -> dict[str, Any]:
         verdict = self.verdicts[name]["scan"]
@@ -387,6 +410,9 @@ class Work:
                 exit_code=error.exit_code,
             )
 
+    def _tell(self, line: str) -> None:
+        self.context.console.line(line)
+
     def _log(self, name: str, check: str) -> Path:
         return self.context.config.project.work_dir / "logs" / f"{name}.{check}.log"
 
@@ -416,8 +442,9 @@ class Work:
         scanned = {name: verdicts["scan"] for name, verdicts in self.verdicts.items() if "scan" in verdicts}
         for name, verdict in scanned.items():
             findings = [from_document(document) for document in verdict.findings]
-            fail_on = self.context.config.scan.fail_on
-            used |= judge(findings, fail_on=fail_on, waivers=self.waivers, today=today, component=name).used
+            policy = self.context.config.scan
+            rules = {"fail_on": policy.fail_on, "unfixed": policy.unfixed}
+            used |= judge(findings, **rules, waivers=self.waivers, today=today, component=name).used
         complete = set(scanned) == set(self.survey.components)
         return warnings(self.waivers, used=used, today=today, complete=complete, components=self.survey.components)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,9 @@ from trainshed.findings.policy import Judgement, judge, warnings
 from trainshed.findings.waivers import Waiver
 
 TODAY = dt.date(2026, 6, 15)
-LOW, HIGH = (Finding(id=f"CVE-{severity}", severity=severity, kind="vulnerability", package="libxml2") for severity in ("low", "high"))
+LOW, HIGH = (
+    Finding(id=f"CVE-{severity}", severity=severity, kind="vulnerability", package="libxml2", fixed="2") for severity in ("low", "high")
+)
 
 
 def waiver(*, days: int = 100, components: tuple[str, ...] = (), package: str = "", name: str = HIGH.id) -> Waiver:
@@ -20,7 +23,7 @@ def waiver(*, days: int = 100, components: tuple[str, ...] = (), package: str = 
 
 
 def judged(*waivers: Waiver, fail_on: str = "high", component: str = "train") -> Judgement:
-    return judge([HIGH, LOW], fail_on=fail_on, waivers=waivers, today=TODAY, component=component)
+    return judge([HIGH, LOW], fail_on=fail_on, waivers=waivers, today=TODAY, component=component, unfixed="tolerate")
 
 
 @pytest.mark.parametrize(
@@ -36,8 +39,29 @@ def test_what_is_at_or_above_the_threshold_fails(fail_on: str, failing: tuple[Fi
 
 def test_a_finding_that_nobody_rated_fails_at_the_lowest_threshold_only() -> None:
     unrated = Finding(id="CVE-new", severity="unknown", kind="vulnerability")
-    assert not judge([unrated], fail_on="low", waivers=[], today=TODAY, component="a").green
-    assert judge([unrated], fail_on="medium", waivers=[], today=TODAY, component="a").green
+    assert not judge([unrated], fail_on="low", waivers=[], today=TODAY, component="a", unfixed="fail").green
+    assert judge([unrated], fail_on="medium", waivers=[], today=TODAY, component="a", unfixed="fail").green
+
+
+def test_a_finding_without_a_fix_stands_where_the_policy_tolerates_it_and_is_told_apart() -> None:
+    unfixed = replace(HIGH, id="CVE-unfixed", fixed="")
+    tolerated = judge([unfixed], fail_on="high", unfixed="tolerate", waivers=[], today=TODAY, component="a")
+    assert tolerated.green
+    assert (tolerated.unfixed, tolerated.tolerated, tolerated.failing) == ((unfixed,), (), ())
+    strict = judge([unfixed], fail_on="high", unfixed="fail", waivers=[], today=TODAY, component="a")
+    assert (strict.unfixed, strict.failing) == ((), (unfixed,))
+
+
+@pytest.mark.parametrize("kind", ["secret", "misconfiguration"])
+def test_a_secret_or_a_wrong_setting_can_always_be_mended_so_it_fails(kind: str) -> None:
+    found = Finding(id="x", severity="high", kind=kind, target="/app/key")
+    assert judge([found], fail_on="high", unfixed="tolerate", waivers=[], today=TODAY, component="a").failing == (found,)
+
+
+def test_a_waiver_for_a_finding_without_a_fix_is_used_before_it_is_tolerated() -> None:
+    unfixed, given = replace(HIGH, fixed=""), waiver()
+    judgement = judge([unfixed], fail_on="high", unfixed="tolerate", waivers=[given], today=TODAY, component="train")
+    assert (judgement.waived, judgement.unfixed, judgement.used) == ((unfixed,), (), {given})
 
 
 @pytest.mark.parametrize("given", [waiver(), waiver(days=0), waiver(components=("other", "train")), waiver(package="libxml2")])

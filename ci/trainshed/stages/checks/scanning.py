@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainshed.errors import RemoteError
-from trainshed.findings.model import Finding, from_trivy
+from trainshed.findings.model import NO_FIX, Finding, from_trivy
 from trainshed.findings.policy import Judgement, judge
 from trainshed.findings.waivers import Waiver
 from trainshed.images.components import Component
@@ -26,7 +26,8 @@ _SHOWN = 3
 class Scanned:
     """The outcome of a scan.
 
-    ``findings`` are documents with the fields of `Finding`; a waived one has the reason as ``waiver``. ``notes`` must be shown with
+    ``findings`` are documents with the fields of `Finding`; a waived one has the reason as ``waiver``, one that would fail
+    but for `scan.unfixed` has ``tolerated``. ``notes`` must be shown with
     the outcome; ``database`` is the moment (ISO) at which the makers of the vulnerability database updated it, None without one;
     ``used`` are the waivers that matched.
     """
@@ -61,7 +62,8 @@ def scan_image(  # noqa: PLR0913 - what a scan needs
         notes.append(f"vulnerabilities were NOT looked for: {problem}")
     document = trivy.scan(reference, scanners=policy.scanners, log=log)
     found = from_trivy(document)
-    judgement = judge(found, fail_on=policy.fail_on, waivers=waivers, today=dt.datetime.now(dt.UTC).date(), component=component.name)
+    today = dt.datetime.now(dt.UTC).date()
+    judgement = judge(found, fail_on=policy.fail_on, unfixed=policy.unfixed, waivers=waivers, today=today, component=component.name)
     notes += [f"the waiver for {finding.id} ran out" for finding in judgement.expired]
     _write(log, judgement, notes)
     return Scanned(
@@ -85,11 +87,13 @@ def _message(judgement: Judgement, fail_on: str) -> str:
 
 
 def _documents(judgement: Judgement, found: Iterable[Finding]) -> Iterable[dict[str, Any]]:
-    waived = set(judgement.waived)
+    waived, unfixed = set(judgement.waived), set(judgement.unfixed)
     for finding in found:
         document = finding.document()
         if finding in waived:
             document["waiver"] = next(waiver.reason for waiver in judgement.used if _covers(waiver, finding))
+        if finding in unfixed:
+            document["tolerated"] = NO_FIX
         yield document
 
 
@@ -99,7 +103,7 @@ def _covers(waiver: Waiver, finding: Finding) -> bool:
 
 def _write(log: Path, judgement: Judgement, notes: Iterable[str]) -> None:
     """Put the outcome below what Trivy said: the log's tail is what people are shown."""
-    groups = (("waived", judgement.waived), ("tolerated", judgement.tolerated), ("FAILING", judgement.failing))
+    groups = (("waived", judgement.waived), ("tolerated", (*judgement.tolerated, *judgement.unfixed)), ("FAILING", judgement.failing))
     lines = [f"{name}: {finding}" for name, findings in groups for finding in findings]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as out:
