@@ -20,6 +20,9 @@ CONFIGURATION = """{note}# Configuration
 its variable, else from the file, else from its default. `trainshed config` prints what is in force and where it comes from. An unknown
 key is an error. In a variable a list is written with commas, a table as `A=1,B=2`, a duration as `30s`, `10m` or `24h`.
 
+The policy ({policy}, of the project and of each environment) and the list of waivers come from the target branch in a build of a pull
+request, never from its own tree: see [whose policy counts](../how-to/connect-an-environment.md#who-may-work-on-it). Variables win over it.
+
 ## Keys of the project
 
 {project}
@@ -74,6 +77,9 @@ def configuration() -> str:
     variables = [(f"`{name}`", what) for name, what in keys.PROCESS_VARIABLES.items()]
     return CONFIGURATION.format(
         note=NOTE.format(source="ci/trainshed/keys.py"),
+        policy=", ".join(
+            f"`{name}.*`" if any(key.path.startswith(f"{name}.") for key in keys.KEYS) else f"`{name}`" for name in keys.POLICY
+        ),
         project=_keys(keys.KEYS, variables=True),
         environment=_keys(keys.ENVIRONMENT_KEYS, variables=False),
         kinds=table(("`kind`", "needs"), kinds),
