@@ -71,10 +71,12 @@ def confidential(config: Config) -> list[str]:
 
 def reported(command: Command, context: Context, call: Callable[[], Report], names: Sequence[str] = ()) -> Report:
     """Run a stage; write what it found, also when it was interrupted."""
+    interruption = Interrupted("interrupted", next_step="Run the same command again: it goes on from here.")
     try:
         report = call()
-    except Interrupted:
+    except Interrupted as stop:
         report = Report(stage=command.name, interrupted=True)
+        interruption = stop if stop.next_step else interruption
     except TrainshedError as error:
         if command.recorded and context.build_url:  # a build's page tells it; by hand, a wrong word leaves nothing behind
             message = error.told
@@ -94,7 +96,7 @@ def reported(command: Command, context: Context, call: Callable[[], Report], nam
         if report.status == "red":
             context.console.line(f"reports: {', '.join(project.shown(path) for path in written)}")
     if report.interrupted:
-        context.console.error(Interrupted("interrupted", next_step="Run the same command again: it goes on from here."))
+        context.console.error(interruption)
     elif report.exit_code:
         bad = [result.name for result in report.results if result.status is Status.FAILED]
         context.console.line(f"{command.name}: {report.status}" + (f" ({', '.join(dict.fromkeys(bad))})" if bad else ""))

@@ -10,6 +10,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from trainshed import settings
+from trainshed.errors import problems
 
 if TYPE_CHECKING:
     from trainshed.config import Config
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from trainshed.tools.builder import BuildClient
     from trainshed.tools.docker import Engine
     from trainshed.tools.ecs import Ecs
+    from trainshed.tools.jenkins import Jenkins
     from trainshed.tools.kubeflow import KubeflowClient
     from trainshed.tools.registry import RegistryClient
 
@@ -128,6 +130,28 @@ class Context:
         if wanted.cluster is None:
             return Ecs(cluster="embedded", region=wanted.region, endpoint_url=self.embedded.prediction_address(), anonymous=True)
         return Ecs(cluster=wanted.cluster, region=wanted.region, endpoint_url=wanted.endpoint_url or None)
+
+    @opened
+    def jenkins(self) -> Jenkins:
+        """Return the client of the controller that builds this repository.
+
+        Raises:
+            UsageError: none is configured, or user and token do not come together.
+        """
+        wanted = self.config.jenkins
+        missing = [f"jenkins.{key} is not set" for key, value in (("url", wanted.url), ("job", wanted.job)) if not value]
+        token = settings.variable(wanted.token_env) or ""
+        if token and not wanted.user:
+            missing.append(f"jenkins.user is not set: whose token is in {wanted.token_env}?")
+        if wanted.user and not token:
+            missing.append(f"jenkins.user is set, but {wanted.token_env} holds no API token")
+        if wanted.url is None or missing:
+            step = "Set it; see docs/how-to/follow-jenkins-from-here.md."
+            raise problems([f"{self.config.file}: {each}" for each in missing], next_step=step)
+        from trainshed.tools.jenkins import Jenkins
+
+        self.console.add_secret(token)
+        return self.closing.enter_context(Jenkins.connect(wanted.url, user=wanted.user, token=token))
 
     @property
     def build_url(self) -> str | None:

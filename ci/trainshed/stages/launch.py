@@ -11,17 +11,15 @@ from typing import Any
 
 from trainshed import files, owner
 from trainshed.errors import Interrupted, TrainshedError, UsageError, WorkFailed
-from trainshed.ledger.records import Event
 from trainshed.pipelines import gates as gates_of
 from trainshed.pipelines import parameters as parameters_of
 from trainshed.results import Case, Report, Result, Status
-from trainshed.stages import locking, upload
+from trainshed.stages import upload
 from trainshed.stages.context import Context
 from trainshed.stages.following import Followed, follow, terminate
+from trainshed.stages.references import References
 from trainshed.tools import git
 from trainshed.tools.kubeflow import NotFound, Run, Version
-
-_UPLOAD = "Run `trainshed upload`."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +53,8 @@ def launch(  # noqa: PLR0913 - the options of the command
 ) -> Report:
     """Start a run of each pipeline.
 
-    The version is that of the stamped file when the lock is of this tree; else the one that CI uploaded for this commit, else for
-    this branch.
+    The version is that of the stamped file when the lock is of this tree; else the one that CI uploaded for this commit or branch,
+    see `references.References`.
 
     Args:
         context: the command's room.
@@ -65,7 +63,7 @@ def launch(  # noqa: PLR0913 - the options of the command
         params_file: a YAML or JSON mapping of parameters.
         wait: follow the runs to their ends; by default only when there are gates.
         deadline: seconds until a followed run is terminated.
-        gates: such as ``auc >= 0.80``; a followed run that misses one is a failure.
+        gates: such as ``auc >= 0.80``, one or more lines each; a followed run that misses one is a failure.
 
     Raises:
         UsageError: before any run: an unknown pipeline or parameter, a value of a wrong type, a wrong gate, nothing uploaded.
@@ -74,7 +72,8 @@ def launch(  # noqa: PLR0913 - the options of the command
     wanted, from_file = options(gates=gates, wait=wait, params_file=params_file)
     ends = None if deadline is None else time.monotonic() + deadline
     given = {**from_file, **(parameters or {})}
-    prepared = [_prepare(context, template.name, given) for template in upload.selected(context, names)]
+    references = References(context)
+    prepared = [_prepare(references, template.name, given) for template in upload.selected(context, names)]
     stage = _Launch(context, wanted)
     return stage.run(prepared, follow_them=bool(wanted) if wait is None else wait, ends=ends)
 
@@ -85,7 +84,7 @@ def options(*, gates: Sequence[str], wait: bool | None, params_file: Path | None
     Raises:
         UsageError: a wrong gate, gates on a run that nobody follows, or a file that holds no parameters.
     """
-    wanted = [gates_of.parse(gate) for gate in gates]
+    wanted = [gates_of.parse(line) for gate in gates for line in gate.splitlines() if line.strip()]
     if wanted and wait is False:
         raise UsageError("a gate is judged at the end of a run", next_step="Leave out --no-wait, or the gates.")
     if params_file is None:
@@ -94,46 +93,11 @@ def options(*, gates: Sequence[str], wait: bool | None, params_file: Path | None
     return wanted, parameters_of.read_file(text, place=str(params_file))
 
 
-def _prepare(context: Context, name: str, given: Mapping[str, Any]) -> Prepared:
-    version, source = _version(context, name)
+def _prepare(references: References, name: str, given: Mapping[str, Any]) -> Prepared:
+    version, source = references.version(name)
     specification = version.spec.get("pipeline_spec", version.spec)
     values = parameters_of.check(parameters_of.definitions(dict(specification)), given, pipeline=name)
     return Prepared(name=name, version=version, parameters=values, source=source)
-
-
-def _version(context: Context, name: str) -> tuple[Version, str]:
-    """Return the version to run, and why it is this one."""
-    client = context.kubeflow
-    try:
-        stamped = upload.read_stamped(context, locking.current(context), name)
-    except UsageError as error:
-        found = _uploaded(context, name)
-        if found is None:
-            message = f"{error.message}; and nothing was uploaded for this commit or branch"
-            raise UsageError(message, next_step=error.next_step or _UPLOAD) from error
-        event, source = found
-        try:
-            return client.version(event.document["pipeline_id"], event.document["version_id"]), source
-        except NotFound as missing:
-            message = f"version {event.document['version']} of {name} is no longer in Kubeflow"
-            raise UsageError(message, next_step=_UPLOAD) from missing
-    pipeline = client.pipeline_by_name(stamped.pipeline)
-    version = upload.version_of(client, pipeline, stamped.digest) if pipeline else None
-    if pipeline is None or version is None:
-        raise UsageError(f"{name}: the stamped pipeline was not uploaded", next_step=_UPLOAD)
-    return client.version(pipeline.id, version.id), f"version {version.name} of this tree"
-
-
-def _uploaded(context: Context, name: str) -> tuple[Event, str] | None:
-    if not context.has_ledger:
-        return None
-    head = git.head(context.config.project.root)
-    events = context.ledger.events("upload", context.config.environment.name, name)
-    for key, value in (("commit", head.commit), ("branch", head.branch)):
-        for event in events:
-            if value and event.document.get(key) == value and not event.document.get("dirty"):
-                return event, f"version {event.document['version']}, uploaded for {key} {value}"
-    return None
 
 
 class _Launch:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from trainshed.images.components import discover
+from trainshed.images.graph import Graph
 from trainshed.pipelines import lock as locks
 from trainshed.pipelines.lock import Lock, LockedImage
 from trainshed.results import Report
 from trainshed.stages.context import Context
-from trainshed.stages.survey import survey
+from trainshed.stages.survey import Survey, survey
 from trainshed.stages.work import Work
 from trainshed.tools import git
+
+_UNKNOWN = "not known to the lock"
 
 
 def path(context: Context) -> Path:
@@ -50,8 +56,44 @@ def current(context: Context) -> Lock:
         UsageError: there is no lock, it was edited, or the tree has changed since.
     """
     lock = locks.read(path(context))
-    pins = {base: digest for image in lock.images.values() for base, digest in image.base.items() if base not in lock.images}
-    taken = survey(context, sorted(lock.images), pins=pins)
+    taken = survey(context, sorted(lock.images), pins=_pins(lock))
     place = context.config.project.shown(path(context))
     lock.require_current(taken.plan_digest(lock.images), place=place)
     return lock
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What the tree's plan digest is for the components of a lock, and which of them differ from it; none when it is of this tree."""
+
+    plan_digest: str
+    differing: tuple[str, ...]
+
+
+def compare(context: Context, lock: Lock) -> Comparison:
+    """Compare the tree with a lock that may be of another one; no registry is asked: a base that the lock does not know differs.
+
+    Raises:
+        UsageError: the tree is wrong.
+        NothingSelected: there is no component.
+    """
+    components = discover(context.config.project.components)
+    graph = Graph.of(components, context.config.build.args)
+    foreign = {reference for name in components for reference in graph.foreign(name)}
+    present = sorted(name for name in lock.images if name in components)
+    taken = survey(context, present, pins={**dict.fromkeys(foreign, _UNKNOWN), **_pins(lock)})
+    digest = taken.plan_digest(present)
+    if digest == lock.plan_digest:
+        return Comparison(plan_digest=digest, differing=())
+    differing = [name for name in sorted(lock.images) if name not in components or not _same(taken, lock, name)]
+    return Comparison(plan_digest=digest, differing=tuple(differing))
+
+
+def _pins(lock: Lock) -> Mapping[str, str]:
+    """Return the digests of the bases from outside, as the lock knows them."""
+    return {base: digest for image in lock.images.values() for base, digest in image.base.items() if base not in lock.images}
+
+
+def _same(taken: Survey, lock: Lock, name: str) -> bool:
+    own = {base: lock.images[base].digest for base in taken.own_bases(name) if base in lock.images}
+    return len(own) == len(taken.own_bases(name)) and taken.inputs(name, own).digest == lock.images[name].input_digest

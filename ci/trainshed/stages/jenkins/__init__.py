@@ -1,0 +1,1 @@
+"""``trainshed jenkins``: what an engineer's shell asks of the controller, and what a build asks of the configuration."""
