@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from trainshed.errors import WorkFailed
+from tests.support.repositories import Repository
+from trainshed.errors import UsageError, WorkFailed
 from trainshed.tools import git
 
 
@@ -51,3 +52,36 @@ def test_a_git_that_does_not_answer_is_no_tree_without_commit(tmp_path: Path, mo
     monkeypatch.setattr(git, "_LIMIT_SECONDS", 0.1)
     with pytest.raises(WorkFailed, match=r"git rev-parse took longer than 0\.1 s"):
         git.head(tmp_path)
+
+
+def test_a_file_of_a_commit_is_read_by_its_place_in_the_repository(tmp_path: Path) -> None:
+    made = Repository.new(tmp_path / "repo")
+    file = made.write("ml/a file.toml", "old\n")
+    commit = made.commit()
+    file.write_text("new\n")
+    (made.root / "ml" / "link").symlink_to("a file.toml")
+    (tmp_path / "door").symlink_to(made.root)
+    later = made.commit()
+    assert git.commit_of(file.parent, "HEAD") == later
+    assert git.commit_of(file.parent, "HEAD~1") == commit
+    assert git.commit_of(file.parent, "--all") is None
+    assert [git.place_of(place) for place in (file, tmp_path / "door" / "ml" / ".." / "ml" / "a file.toml")] == ["ml/a file.toml"] * 2
+    assert git.content(file.parent, commit, "ml/a file.toml") == "old\n"
+    assert git.content(file.parent, later, "ml/a file.toml") == "new\n"
+    assert git.content(file.parent, commit, "a file.toml") is None
+    for path in ("ml/link", "ml"):
+        with pytest.raises(UsageError, match=f"{path} is no plain file in {git.short(later)}"):
+            git.content(made.root, later, path)
+
+
+def test_a_commit_that_cannot_be_read_is_no_commit_without_the_file(tmp_path: Path) -> None:
+    made = Repository.new(tmp_path / "repo")
+    made.commit()
+    with pytest.raises(WorkFailed, match="ls-tree"):
+        git.content(made.root, "1" * 40, "trainshed.toml")
+
+
+def test_a_file_outside_of_a_repository_has_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert git.place_of(tmp_path / "trainshed.toml") is None
+    assert git.commit_of(tmp_path, "HEAD") is None
