@@ -18,10 +18,10 @@ from trainshed.images.context import context_files
 from trainshed.images.graph import base_argument
 from trainshed.keys import Secret
 from trainshed.stages.context import Context
-from trainshed.tools import process
+from trainshed.tools import apt, process
 from trainshed.tools.builder import Order
 
-PIP_SECRET, CA_SECRET = "pip", "ca"
+PIP_SECRET, CA_SECRET, APT_SECRET = "pip", "ca", "apt"
 _PIP_KEYS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "retries", "no-index", "find-links", "prefer-binary")
 _PIP_FILES = (Path("/etc/pip.conf"), Path("/etc/xdg/pip/pip.conf"))
 _CA_FILES = (Path("/etc/ssl/certs/ca-certificates.crt"), Path("/etc/pki/tls/certs/ca-bundle.crt"), Path("/etc/ssl/ca-bundle.pem"))
@@ -132,6 +132,8 @@ def _content(name: str, secret: Secret | None, root: Path) -> bytes | None:
             raise UsageError(message, next_step="Put the file there, or change build.secrets.") from error
     if name == PIP_SECRET:
         return pip_configuration().encode()
+    if name == APT_SECRET:
+        return apt.configuration().encode() or None
     if name == CA_SECRET:
         bundle = settings.ca_bundle() or next((file for file in _CA_FILES if file.is_file()), None)
         return bundle.read_bytes() if bundle is not None else None

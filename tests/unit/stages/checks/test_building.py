@@ -73,6 +73,16 @@ def test_mounted_secrets_become_private_files_and_others_do_not(tmp_path: Path, 
     assert content == {"token": "from-file", "key": "from-env", "ca": "certificates", "pip": "[global]\n\n"}
 
 
+def test_apt_s_settings_are_a_secret_of_their_own_and_none_where_nothing_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building.apt, "configuration", lambda: 'Acquire::http::Proxy "http://me:apt-word@proxy:1";\n')
+    with building._secrets(["apt"], {}, tmp_path / "scratch", tmp_path) as found:
+        assert found["apt"].read_text() == 'Acquire::http::Proxy "http://me:apt-word@proxy:1";\n'
+        assert "apt-word" in building._masked(found)
+    monkeypatch.setattr(building.apt, "configuration", lambda: "")
+    with building._secrets(["apt"], {}, tmp_path / "scratch", tmp_path) as found:
+        assert found == {}
+
+
 def test_what_a_build_is_told_in_confidence_is_masked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://me:proxy-word@proxy:1")
     pip = write(tmp_path / "pip.conf", "[global]\nindex-url = https://me:pip-word@index/simple\n")
