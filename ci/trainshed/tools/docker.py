@@ -435,13 +435,13 @@ def _auth(reference: str) -> dict[str, str] | None:
 
 
 def _transfer(what: str, events: Iterator[Any], note: Callable[[Mapping[str, Any]], None] = lambda _: None) -> None:
-    """Read a push or pull to its end; its errors come as events."""
+    """Read a push or pull to its end, whatever comes, so that its connection is given back; its errors come as events."""
+    said = ""
     for event in events:
-        if "error" in event:
-            raise RemoteError(
-                f"{what}: {str(event['error']).strip()[:500]}", next_step="Check the registry and the log-in, then run again."
-            )
+        said = said or str(event.get("error", "")).strip()
         note(event)
+    if said:
+        raise RemoteError(f"{what}: {said[:500]}", next_step="Check the registry and the log-in, then run again.")
 
 
 def _refusal(error: BaseException) -> str:
