@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.registry import running_registry
 from trainshed.console import Console
-from trainshed.local import bases, debian
+from trainshed.local import bases, debian, state
 from trainshed.local.services import Embedded
 from trainshed.tools import process
 from trainshed.tools.docker import Engine
@@ -49,9 +49,10 @@ def docker_host() -> Iterator[str]:
         for name in list(os.environ):
             if name.startswith(_LEAKING) or name in {"CI", "NO_COLOR"}:
                 patch.delenv(name)
-        host = Embedded(STATE, notify=_told).engine_host()
-        for program in ("docker-registry", "debootstrap"):
-            debian.program(program, program, log=STATE / "install.log", notify=_told, instead=f"Install {program}.")
+        with state.locked(STATE / "tests.lock", timeout=1800):  # the workers of one run start at once
+            host = Embedded(STATE, notify=_told).engine_host()
+            for program in ("docker-registry", "debootstrap"):
+                debian.program(program, program, log=STATE / "install.log", notify=_told, instead=f"Install {program}.")
         patch.setenv("DOCKER_HOST", host)
         yield host
 

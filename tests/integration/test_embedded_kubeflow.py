@@ -34,7 +34,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, docker_host: str, base_imag
     process.start()
     yield process
     assert process.stop() == 0
-    assert docker(docker_host, "ps", "-aq", "--filter", "label=io.trainshed.run") == ""
+    assert list((process.state / "runs").iterdir()) != []
+    assert process.containers() == []
 
 
 @pytest.fixture

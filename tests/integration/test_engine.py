@@ -120,8 +120,7 @@ def test_what_a_killed_process_left_is_swept_and_what_lives_is_not(engine: Engin
             assert len(listed("images --format {{.Repository}}", name)) == 1
         finally:
             child.send_signal(signal.SIGKILL)
-    removed = engine.sweep()
-    assert any(name in text for text in removed)
+    engine.sweep()  # that of any other command may have been here first
     assert containers(name) == []
     assert listed("images --format {{.Repository}}", name) == []
     assert listed(f"images --filter label={OWNER_LABEL} --format {{{{.Repository}}}}:{{{{.Tag}}}}", f"-{child.pid}-") == []

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.image_world import BASE, NORMALISED, World, world
-from tests.support.registry import running_registry
+from tests.support.registry import nobody, running_registry
 from trainshed.errors import RemoteError, UsageError, WorkFailed
 from trainshed.images.inputs import Inputs
 from trainshed.tools.docker import temporary_tag
@@ -140,9 +140,7 @@ def test_four_pushes_of_one_image_at_once_all_end_with_one_digest(here: World) -
 
 
 def test_a_push_to_a_registry_that_is_gone_is_an_error(here: World, tmp_path: Path) -> None:
-    with running_registry(tmp_path / "registry") as gone:
-        pass
-    with world(tmp_path / "project", gone) as lost:
+    with nobody() as gone, world(tmp_path / "project", gone) as lost:
         component = lost.component("plain", {"Dockerfile": PLAIN, "program.py": "print(1)\n"})
         image = lost.build(component)
         with pytest.raises(RemoteError, match="no connection"):
@@ -176,7 +174,8 @@ def test_a_failing_test_is_named(here: World) -> None:
 )
 def test_tests_that_prove_nothing_fail(here: World, command: str, message: str) -> None:
     dockerfile = f"FROM {BASE} AS image\nFROM image AS test\nCMD {command}\nFROM image\n"
-    component = here.component("vain", {"Dockerfile": dockerfile, "trainshed.toml": '[test]\ntimeout = "3s"\n'})
+    limit = 3 if "sleep" in command else 300  # one that is to be reached, and one that never is
+    component = here.component("vain", {"Dockerfile": dockerfile, "trainshed.toml": f'[test]\ntimeout = "{limit}s"\n'})
     tested = here.test(component, here.pushed(component))
     assert not tested.green
     assert message in tested.message

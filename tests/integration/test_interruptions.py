@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.sample_project import Sample, containers, docker, until
+from tests.support.sample_project import Sample, docker, until
 
 SLOW_BUILD = "RUN sleep 8\n"
 NOTHING: dict[str, list[str]] = {"processes": [], "containers": [], "files": []}
@@ -52,16 +52,12 @@ def slow_build(sample: Sample) -> Callable[[], bool]:
 def slow_test(sample: Sample) -> Callable[[], bool]:
     """Make the test of ``prepare`` slow; return what tells that its container runs."""
     sample.write("components/prepare/tests/check.py", f"import time\nprint('began {time.time_ns()}', flush=True)\ntime.sleep(20)\n" + CHECK)
-    return lambda: bool(running_tests(sample))
+    return lambda: bool(sample.containers("--filter", "status=running"))
 
 
 CHECK = """open(__import__("os").environ.get("TRAINSHED_JUNIT", "/reports/junit.xml"), "w").write(
     '<testsuites><testsuite name="c" tests="1"><testcase classname="c" name="waits" time="1"/></testsuite></testsuites>')
 """
-
-
-def running_tests(sample: Sample) -> list[str]:
-    return docker(sample.engine, "ps", "-q", "--filter", "label=io.trainshed.owner").split()
 
 
 def slow_scan(sample: Sample) -> Callable[[], bool]:
@@ -113,7 +109,7 @@ def test_sigterm_ends_within_five_seconds_with_130_and_leaves_nothing(settled: S
     assert child.returncode == 130, told
     assert '"interrupted"' in out
     assert took < 5.0
-    assert not containers(settled.engine)
+    assert settled.orphans() == []
     until(lambda: settled.leftovers() == NOTHING, f"an empty room after {settled.leftovers()}")
 
 

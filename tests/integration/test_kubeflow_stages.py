@@ -17,7 +17,6 @@ from tests.support import tiny
 from tests.support.kubeflow import SHELL, Process, wait_for
 from tests.support.kubeflow_project import FlowProject
 from tests.support.registry import running_registry
-from tests.support.sample_project import docker
 from trainshed.tools.docker import Engine
 
 GOOD = "echo training; echo -n model > $0; echo -n 0.9 > $1"
@@ -52,7 +51,7 @@ class Lab:
         return result, err
 
     def containers(self) -> list[str]:
-        return docker(self.engine, "ps", "-aq", "--filter", "label=io.trainshed.run").split()
+        return self.server.containers()
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import pytest
 
 from tests.support import tiny
 from trainshed import owner
-from trainshed.local import debian
+from trainshed.local import debian, ports, state
 from trainshed.local.engine import PrivateEngine
 from trainshed.local.prediction.records import Store
 from trainshed.local.services import Embedded
@@ -174,6 +174,9 @@ def test_the_services_come_up_by_command_survive_it_and_go_down_without_a_trace(
 
 def test_a_killed_service_is_there_again_at_the_next_command_on_its_port(project: Path) -> None:
     embedded = Embedded(project / ".trainshed")
+    file = project / ".trainshed" / "registry" / "port"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"{ports.choose((), key=state.digest(project))}\n")  # the preferred one may be another project's next moment
     try:
         address = embedded.registry_address()
         pid = next(one.pid for one in embedded.status() if one.name == "registry")

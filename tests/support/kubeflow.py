@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from tests.support.registry import free_port, wait_until
+from tests.support.sample_project import docker
 from trainshed.local.kubeflow.api import Api
 from trainshed.local.kubeflow.runs import Runs
 from trainshed.local.kubeflow.server import Server
@@ -178,6 +179,12 @@ class Process:
                     return False
 
             wait_until(ready, what="the embedded Kubeflow", seconds=60)
+
+    def containers(self) -> list[str]:
+        """Return the containers of this server's runs, ended ones too: the engine has those of others as well."""
+        shown = '{{.ID}} {{.Label "io.trainshed.run"}}'
+        lines = docker(self._engine, "ps", "-a", "--filter", "label=io.trainshed.run", "--format", shown).splitlines()
+        return [container for container, _, run in (line.partition(" ") for line in lines) if (self.state / "runs" / run).is_dir()]
 
     def kill(self) -> None:
         """End it as ``kill -9`` does."""

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psycopg
 
+_PACKAGES = Path(__file__).parents[2] / "scripts" / "_packages"
 DEADLINE = 60.0
 USER = "ledger"
 
@@ -79,9 +80,7 @@ def _binaries() -> Path:
         settings = Path("/etc/postgresql-common/createcluster.d/trainshed.conf")
         settings.parent.mkdir(parents=True, exist_ok=True)
         settings.write_text("create_main_cluster = false\n")
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for arguments in (["update", "-qq"], ["install", "-qq", "--yes", "--no-install-recommends", "postgresql"]):
-            subprocess.run(["apt-get", "-o", "DPkg::Lock::Timeout=300", *arguments], check=True, env=environment, capture_output=True)
+        subprocess.run([_PACKAGES, "postgresql"], check=True, capture_output=True, timeout=1800)
     found = _installed()
     assert found, "PostgreSQL's server is missing: install the package postgresql"
     return found[-1]

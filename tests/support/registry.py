@@ -32,6 +32,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@contextmanager
+def nobody() -> Iterator[str]:
+    """Yield a loopback address where nobody listens, and nobody can begin to."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
+
+
 def wait_until(condition: Callable[[], bool], *, what: str, seconds: float = _START_SECONDS) -> None:
     """Wait for a condition, generously: CI machines are slow."""
     ends = time.monotonic() + seconds

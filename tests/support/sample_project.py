@@ -156,6 +156,7 @@ class Sample:
     def __init__(self, root: Path, engine: str, *, base: str = BASE_IMAGE) -> None:
         self.root, self.engine = root, engine
         self.environment: dict[str, str] = {}
+        self._commands: set[str] = set()
         for path, text in _files().items():
             self.write(path, text.replace(BASE_IMAGE, base))
 
@@ -171,11 +172,12 @@ class Sample:
 
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("TRAINSHED_", "BUILD_", "CHANGE_", "BRANCH_"))}
-        return {**kept, "DOCKER_HOST": self.engine, "CI": "true", **self.environment}
+        own = {"DOCKER_HOST": self.engine, "CI": "true", "TRAINSHED_SLOTS": str(self.root / ".trainshed" / "slots")}
+        return {**kept, **own, **self.environment}
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a command in a process group of its own."""
-        return subprocess.Popen(
+        child = subprocess.Popen(
             [sys.executable, "-m", "trainshed", *arguments],
             cwd=self.root,
             env=self._environment(),
@@ -184,6 +186,8 @@ class Sample:
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
+        self._commands.add(str(child.pid))
+        return child
 
     def run(self, *arguments: str, as_json: bool = True) -> Done:
         """Run a command to its end."""
@@ -225,7 +229,19 @@ class Sample:
     def leftovers(self) -> dict[str, list[str]]:
         """Return what no command may leave: its processes, containers of dead owners, half-written files."""
         files = [str(path.relative_to(self.root)) for path in self.root.rglob(".trainshed-partial-*")]
-        return {"processes": processes_in(self.root), "containers": containers(self.engine), "files": files}
+        return {"processes": processes_in(self.root), "containers": self.orphans(), "files": files}
+
+    def orphans(self) -> list[str]:
+        """Return this project's containers whose owner is dead."""
+        return [container for container, mark in self.containers() if owner.alive(mark) is False]
+
+    def containers(self, *options: str) -> list[tuple[str, str]]:
+        """Return the containers that this project's commands and runs own, with the owner's mark: the engine has those of others too."""
+        shown = '{{.ID}} {{.Label "io.trainshed.owner"}}'
+        lines = docker(self.engine, "ps", "-a", "--filter", "label=io.trainshed.owner", "--format", shown, *options).splitlines()
+        runs = {file.read_text().strip() for file in (self.root / ".trainshed" / "kubeflow" / "runs").glob("*/owner")}
+        marked = [(container, mark) for container, _, mark in (line.partition(" ") for line in lines)]
+        return [(container, mark) for container, mark in marked if mark in runs or mark.split(":")[1] in self._commands]
 
 
 def docker(engine: str, *arguments: str) -> str:
@@ -237,12 +253,6 @@ def docker(engine: str, *arguments: str) -> str:
         text=True,
         timeout=120,
     ).stdout
-
-
-def containers(engine: str) -> list[str]:
-    """Return the containers whose owner, a process of this machine, is dead."""
-    lines = docker(engine, "ps", "-a", "--filter", "label=io.trainshed.owner", "--format", '{{.ID}} {{.Label "io.trainshed.owner"}}')
-    return [line for line in lines.splitlines() if owner.alive(line.split(" ", 1)[1]) is False]
 
 
 def processes_in(root: Path) -> list[str]:
