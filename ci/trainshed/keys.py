@@ -14,6 +14,7 @@ PROCESS_VARIABLES = {
     "TRAINSHED_ENV": "the environment, as --env",
     "TRAINSHED_CONFIG": "the configuration file, as --config",
     "TRAINSHED_POLICY_FROM": "a git revision whose policy and waivers hold instead of the tree's; a pull request takes its target branch",
+    "TRAINSHED_SLOTS": "folder of the slots that commands of one machine share (see build.parallel); default: one in /tmp for each user",
     "TRAINSHED_MAIN_BRANCH": "name of the main branch where Jenkins does not set BRANCH_IS_PRIMARY; main or master by default",
 }
 POLICY = ("scan", "bases", "trust", "credentials")
@@ -280,7 +281,13 @@ KEYS: tuple[Key, ...] = (
         read=_folder,
         help="records, logs and reports of the last run; never committed",
     ),
-    Key(path="build.parallel", shape="number", default=0, read=_count, help="builds side by side; 0: as many as cores"),
+    Key(
+        path="build.parallel",
+        shape="number",
+        default=0,
+        read=_count,
+        help="builds, scans and tests side by side, each, over all commands of one machine and user; 0: as many as cores",
+    ),
     Key(path="build.args", shape="table of texts", default={}, read=_arguments, help="build arguments for every image"),
     Key(path="build.secrets", shape="table", default={}, read=_secrets, help="build secrets: id = file, or { env = NAME }"),
     Key(path="build.platforms", shape="list of texts", default=("linux/amd64",), read=_platforms, help="the platform to build for"),

@@ -21,6 +21,7 @@ def _no_harm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         if name.startswith(_LEAKING) or name.upper() in _PROXIES or name in {"CI", "NO_COLOR"}:
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path_factory.getbasetemp() / "no-home"))
+    monkeypatch.setenv("TRAINSHED_SLOTS", str(tmp_path_factory.getbasetemp() / "slots"))  # not those that this machine's commands share
     process.stopping.clear()
     if request.node.get_closest_marker("sockets") is None:
         pytest_socket.disable_socket(allow_unix_socket=True)

@@ -171,7 +171,7 @@ class Work:
 
     def build(self, name: str) -> Result:
         """Have the image: found by its inputs, else built and pushed."""
-        return self._guarded(name, "build", lambda started: self._build(name, started))
+        return self._guarded(name, "build", lambda: self._build(name))
 
     def located(self, name: str) -> Result:
         """Have the image only if it is there already: for checks that are run alone."""
@@ -187,7 +187,8 @@ class Work:
             exit_code=UsageError.exit_code,
         )
 
-    def _build(self, name: str, started: float) -> Result:
+    def _build(self, name: str) -> Result:
+        started = time.monotonic()
         moved = name not in self.found and bool(self.survey.own_bases(name))
         inputs = self._take_inputs(name)
         if name not in self.found and moved:  # a base was rebuilt: perhaps with equal content
@@ -263,17 +264,19 @@ class Work:
 
     def scan(self, name: str) -> Result:
         """Have a verdict of the scan: a green one that holds is taken, else the image is scanned."""
-        return self._guarded(name, "scan", lambda _started: self._scan(name))
+        return self._guarded(name, "scan", lambda: self._scan(name))
 
     def _scan(self, name: str) -> Result:
         from trainshed.stages.checks import scanning
 
         cached = self._cached(name, "scan")
-        if cached is not None:
-            self._write_sbom(name, self.context.ledger.attachment(self.found[name].digest, scanning.SBOM))
-            return cached
-        with budgets.slot(self.context, name, "scan"):
-            return self._taken_meanwhile(name, "scan") or self._really_scan(name)
+        if cached is None:
+            with budgets.slot(self.context, name, "scan"):
+                cached = self._taken_meanwhile(name, "scan")
+                if cached is None:
+                    return self._really_scan(name)
+        self._write_sbom(name, self.context.ledger.attachment(self.found[name].digest, scanning.SBOM))
+        return cached
 
     def _really_scan(self, name: str) -> Result:
         from trainshed.stages.checks import scanning
@@ -301,7 +304,7 @@ class Work:
 
     def test(self, name: str) -> Result:
         """Have a verdict of the tests: a green one that holds is taken, else the tests run inside the image."""
-        return self._guarded(name, "test", lambda _started: self._test(name))
+        return self._guarded(name, "test", lambda: self._test(name))
 
     def _test(self, name: str) -> Result:
         component = self.survey.components[name]
@@ -390,11 +393,11 @@ class Work:
         self._known.setdefault(verdict.digest, {})[check, version] = verdict
         self.verdicts[name][check] = verdict
 
-    def _guarded(self, name: str, check: str, do: Callable[[float], Result]) -> Result:
+    def _guarded(self, name: str, check: str, do: Callable[[], Result]) -> Result:
         """Turn an error into a failed result, so that the other components' work goes on."""
         started = time.monotonic()
         try:
-            return do(started)
+            return do()
         except Interrupted:
             raise
         except TrainshedError as error:

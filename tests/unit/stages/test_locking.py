@@ -6,6 +6,7 @@ import io
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from trainshed.console import Console
 from trainshed.images.components import discover
 from trainshed.images.graph import Graph
 from trainshed.images.hashes import HashCache
+from trainshed.ledger.store import Ledger
 from trainshed.results import Report, Result, Status
 from trainshed.settings import Tier
 from trainshed.stages import locking
@@ -83,8 +85,13 @@ def test_a_ledger_that_was_lost_gets_the_lock_again_though_its_file_still_says_t
 
 def test_the_same_lock_is_recorded_once(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[object] = []
-    record = type(context.ledger).record_lock
-    monkeypatch.setattr(type(context.ledger), "record_lock", lambda *told: (kept.append(told), record(*told)))
+    record = Ledger.record_lock
+
+    def noted(ledger: Ledger, *told: Any) -> None:
+        kept.append(told)
+        record(ledger, *told)
+
+    monkeypatch.setattr(Ledger, "record_lock", noted)
     for _ in range(2):
         settle(context, ["one", "two"])
     assert len(kept) == 1
