@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import small_base as small
+from tests.support import jenkinsfile
 from tests.support.registry import running_registry
 from trainshed.console import Console
 from trainshed.local import bases, debian, state
@@ -71,3 +73,15 @@ def image_registry(docker_host: str, tmp_path_factory: pytest.TempPathFactory) -
     assert docker_host
     with running_registry(tmp_path_factory.mktemp("registry")) as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def small_base(docker_host: str, base_image: str, image_registry: str) -> str:
+    """Return a small Python base in that registry, for projects whose images are built and checked again and again."""
+    return small.push(docker_host, base_image, f"{image_registry}/bases/python:3.11-slim-bookworm")
+
+
+@pytest.fixture(scope="session")
+def jenkins_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the compiled pipeline steps that a Jenkinsfile runs on in tests."""
+    return jenkinsfile.compiled(tmp_path_factory.mktemp("jenkins") / "classes")

@@ -14,9 +14,8 @@ CHECKED = {"base", "prepare", "learn", "answer"}
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory, docker_host: str, base_image: str) -> Iterator[Sample]:
-    assert base_image
-    made = Sample(tmp_path_factory.mktemp("changes") / "project", docker_host)
+def sample(tmp_path_factory: pytest.TempPathFactory, docker_host: str, small_base: str) -> Iterator[Sample]:
+    made = Sample(tmp_path_factory.mktemp("changes") / "project", docker_host, base=small_base)
     made.green("run")
     yield made
     made.down()
@@ -63,7 +62,7 @@ def test_one_byte_rebuilds_exactly_that_component_and_uploads_one_version(settle
 
 
 def test_a_change_in_a_base_reaches_exactly_its_descendants(settled: Sample) -> None:
-    settled.write("components/alone/Dockerfile", "FROM python:3.11-slim-bookworm\nCOPY alone.txt /\nUSER 65534:65534\n")
+    settled.write("components/alone/Dockerfile", f"FROM {settled.base}\nCOPY alone.txt /\nUSER 65534:65534\n")
     settled.write("components/alone/alone.txt", "on nobody's base\n")
     settled.green("images")
     settled.append("components/base/base.txt", "more ground\n")

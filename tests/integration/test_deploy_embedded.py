@@ -17,9 +17,8 @@ MAIN, GOLDEN_FILE = "components/answer/src/main.py", "components/answer/golden.j
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory, docker_host: str, base_image: str) -> Iterator[Sample]:
-    assert base_image
-    made = Sample(tmp_path_factory.mktemp("deploy") / "project", docker_host)
+def sample(tmp_path_factory: pytest.TempPathFactory, docker_host: str, small_base: str) -> Iterator[Sample]:
+    made = Sample(tmp_path_factory.mktemp("deploy") / "project", docker_host, base=small_base)
     made.append("components/answer/service.yaml", "golden: golden.json\n")
     made.write(GOLDEN_FILE, json.dumps(GOLDEN))
     made.write("components/answer/.dockerignore", "golden.json\nservice.yaml\n")

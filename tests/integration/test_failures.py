@@ -12,9 +12,8 @@ from tests.support.sample_project import FAILING_CHECK, Done, Sample
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory, docker_host: str, base_image: str) -> Iterator[Sample]:
-    assert base_image
-    made = Sample(tmp_path_factory.mktemp("failures") / "project", docker_host)
+def sample(tmp_path_factory: pytest.TempPathFactory, docker_host: str, small_base: str) -> Iterator[Sample]:
+    made = Sample(tmp_path_factory.mktemp("failures") / "project", docker_host, base=small_base)
     made.green("run", "--deploy")
     yield made
     made.down()
@@ -145,7 +144,7 @@ def test_fail_fast_stops_the_rest(broken: Sample) -> None:
     file = "components/base/Dockerfile"
     slow = "COPY base.txt /base.txt\nRUN sleep 20\n"  # goes on while the other one fails
     broken.write(file, (broken.root / file).read_text().replace("COPY base.txt /base.txt\n", slow, 1))
-    broken.write("components/hasty/Dockerfile", "FROM python:3.11-slim-bookworm\nRUN exit 3\nUSER 65534:65534\n")
+    broken.write("components/hasty/Dockerfile", f"FROM {broken.base}\nRUN exit 3\nUSER 65534:65534\n")
     done = broken.run("images", "--fail-fast")
     shutil.rmtree(broken.root / "components" / "hasty")
     assert done.code == 1

@@ -18,9 +18,8 @@ NOTHING: dict[str, list[str]] = {"processes": [], "containers": [], "files": []}
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory, docker_host: str, base_image: str) -> Iterator[Sample]:
-    assert base_image
-    made = Sample(tmp_path_factory.mktemp("interruptions") / "project", docker_host)
+def sample(tmp_path_factory: pytest.TempPathFactory, docker_host: str, small_base: str) -> Iterator[Sample]:
+    made = Sample(tmp_path_factory.mktemp("interruptions") / "project", docker_host, base=small_base)
     made.green("run")
     yield made
     made.down()

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.support.sample_project import Sample, docker
 
-PULL_REQUEST = {"BUILD_URL": "http://127.0.0.1/job/7/", "CHANGE_ID": "7", "BRANCH_NAME": "PR-7"}
+PULL_REQUEST = {"BUILD_URL": "http://127.0.0.1/job/7/", "CHANGE_ID": "7", "CHANGE_TARGET": "main", "BRANCH_NAME": "PR-7"}
 MAIN = {"BUILD_URL": "http://127.0.0.1/job/8/", "BRANCH_NAME": "main"}
 
 
 @pytest.fixture(scope="module")
-def shared_base(docker_host: str, base_image: str, image_registry: str) -> str:
-    """Return the base image as the shared registry has it."""
-    reference = f"{image_registry}/bases/python:3.11-slim-bookworm"
-    docker(docker_host, "tag", base_image, reference)
-    docker(docker_host, "push", reference)
-    return reference
-
-
-@pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory, docker_host: str, shared_base: str, image_registry: str) -> Iterator[Sample]:
+def first(tmp_path_factory: pytest.TempPathFactory, docker_host: str, small_base: str, image_registry: str) -> Iterator[Sample]:
     """Return a checkout whose images a laptop has built."""
-    made = checkout(tmp_path_factory.mktemp("shared") / "first", docker_host, shared_base, image_registry)
+    made = checkout(tmp_path_factory.mktemp("shared") / "first", docker_host, small_base, image_registry)
     made.green("images")
     yield made
     made.down()
@@ -35,7 +28,27 @@ def checkout(root: Path, engine: str, base: str, registry: str) -> Sample:
     made = Sample(root, engine, base=base)
     made.append("trainshed.toml", f'\n[environments.shared]\nregistry = {{ url = "{registry}/shared", insecure = true }}\n')
     made.environment["TRAINSHED_ENV"] = "shared"
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
+    commands = (
+        ("init", "-q", "-b", "main"),
+        ("add", "-A"),
+        ("commit", "-q", "-m", "all"),
+        ("update-ref", "refs/remotes/origin/main", "HEAD"),
+    )
+    for words in commands:
+        subprocess.run(["git", *identity, *words], cwd=root, check=True, capture_output=True)
     return made
+
+
+@contextmanager
+def given(sample: Sample, environment: Mapping[str, str]) -> Iterator[None]:
+    """Have the commands of a block see these variables."""
+    before = dict(sample.environment)
+    sample.environment.update(environment)
+    try:
+        yield
+    finally:
+        sample.environment = before
 
 
 def test_another_checkout_finds_the_images_by_their_inputs_and_only_checks_them(first: Sample, tmp_path: Path, image_registry: str) -> None:
@@ -47,8 +60,8 @@ def test_another_checkout_finds_the_images_by_their_inputs_and_only_checks_them(
     assert other.locked() == first.locked()
 
 
-def test_a_base_is_pinned_to_the_digest_that_the_registry_has(first: Sample, shared_base: str) -> None:
-    digest = docker(first.engine, "image", "inspect", "--format", "{{index .RepoDigests 0}}", shared_base).strip().partition("@")[2]
+def test_a_base_is_pinned_to_the_digest_that_the_registry_has(first: Sample, small_base: str) -> None:
+    digest = docker(first.engine, "image", "inspect", "--format", "{{index .RepoDigests 0}}", small_base).strip().partition("@")[2]
     import json
 
     lock = json.loads(first.lock.read_text())
@@ -58,35 +71,28 @@ def test_a_base_is_pinned_to_the_digest_that_the_registry_has(first: Sample, sha
 
 def test_what_a_laptop_or_a_pull_request_built_is_not_found_by_main(first: Sample) -> None:
     for environment, builds in ((PULL_REQUEST, True), (PULL_REQUEST, False), (MAIN, True), (MAIN, False)):
-        first.environment.update(environment)
-        plan = first.green("plan")
-        for name in environment:
-            del first.environment[name]
+        with given(first, environment):
+            plan = first.green("plan")
         needed = [action["needed"] for action in plan.result("plan", "base")["actions"] if action["check"] == "build"]
         assert needed == [builds], environment
         if builds:
-            first.environment.update(environment)
-            first.green("build", "base")
-            for name in environment:
-                del first.environment[name]
+            with given(first, environment):
+                first.green("build", "base")
 
 
-def test_a_laptop_takes_what_main_built(first: Sample, tmp_path: Path, image_registry: str, shared_base: str) -> None:
-    other = checkout(tmp_path / "laptop", first.engine, shared_base, image_registry)
+def test_a_laptop_takes_what_main_built(first: Sample, tmp_path: Path, image_registry: str, small_base: str) -> None:
+    other = checkout(tmp_path / "laptop", first.engine, small_base, image_registry)
     other.append("components/base/base.txt", "built by main\n")
-    other.environment.update(MAIN)
-    built = other.green("build", "base").result("build", "base")
-    for name in MAIN:
-        del other.environment[name]
+    with given(other, MAIN):
+        built = other.green("build", "base").result("build", "base")
     found = other.green("build", "base").result("build", "base")
     assert (built["status"], found["status"]) == ("done", "cached")
     assert found["digest"] == built["digest"]
 
 
 def test_a_base_outside_the_approved_ones_is_refused_with_the_list(first: Sample) -> None:
-    first.environment["TRAINSHED_BASES_APPROVED"] = "docker.io/library/python"
-    done = first.run("plan")
-    del first.environment["TRAINSHED_BASES_APPROVED"]
+    with given(first, {"TRAINSHED_BASES_APPROVED": "docker.io/library/python"}):
+        done = first.run("plan")
     assert done.code == 2
     assert "is not approved" in done.told
     assert "Build on one of: docker.io/library/python." in done.told

@@ -154,7 +154,7 @@ class Sample:
     """The project in a folder; ``engine`` is the address of the container engine."""
 
     def __init__(self, root: Path, engine: str, *, base: str = BASE_IMAGE) -> None:
-        self.root, self.engine = root, engine
+        self.root, self.engine, self.base = root, engine, base
         self.environment: dict[str, str] = {}
         self._commands: set[str] = set()
         for path, text in _files().items():
