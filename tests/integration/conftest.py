@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import small_base as small
 from tests.support import jenkinsfile
+from tests.support import small_base as small
 from tests.support.registry import running_registry
 from trainshed.console import Console
 from trainshed.local import bases, debian, state

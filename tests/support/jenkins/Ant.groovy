@@ -4,6 +4,8 @@ import java.util.regex.Pattern
 
 /** Ant's patterns: ** for any folders, * and ? inside a name, several separated by commas; a folder stands for all that it holds. */
 class Ant {
+    private static final Map<String, String> WILD = ['**/': '(?:.*/)?', '/**': '/.*', '**': '.*', '*': '[^/]*', '?': '[^/]']
+
     static List<String> matching(File folder, String patterns, String excludes = null) {
         if (!folder.directory) { return [] }
         List<Pattern> wanted = compile(patterns)
@@ -24,13 +26,12 @@ class Ant {
         }
     }
 
-    private static List<Pattern> compile(String patterns) { patterns.split(',')*.trim().findAll().collect { Pattern.compile(regex(it.endsWith('/') ? "${it}**" : it)) } }
+    private static List<Pattern> compile(String patterns) {
+        return patterns.split(',')*.trim().findAll().collect { Pattern.compile(it.endsWith('/') ? regex(it + '**') : regex(it)) }
+    }
 
     private static String regex(String pattern) {
-        StringBuilder told = new StringBuilder()
-        for (String part in pattern.split('(?<=/)|(?=/)')) {
-            told.append(part == '**' ? '\0' : part == '/' ? '/' : part.replaceAll(/[^*?]+/) { Pattern.quote(it) }.replaceAll(/(?<!\\)\*(?!\\)/, '[^/]*').replace('?', '[^/]'))
-        }
-        return told.toString().replace('\0/', '(?:.*/)?').replace('/\0', '/.*').replace('\0', '.*')
+        List<String> tokens = (pattern =~ '\\*\\*/|/\\*\\*|\\*\\*|\\*|\\?|[^*?/]+|/').collect { it as String }
+        return tokens.collect { WILD[it] ?: Pattern.quote(it) }.join('')
     }
 }
