@@ -231,7 +231,7 @@ class FakeJob:
             "inQueue": waiting is not None,
             "nextBuildNumber": len(self.builds) + 1,
             "property": held,
-            "queueItem": waiting.bean() if waiting is not None else None,
+            "queueItem": lambda: waiting.bean() if waiting is not None else None,
             **{name: self._permalink(name) for name in PERMALINKS},
         }
         return Bean(PIPELINE, values, brief=("name", "url", "color"), hidden=("allBuilds",))
@@ -290,7 +290,7 @@ class FakeItem:
             "inQueueSince": int(self.since * 1000),
             "params": "".join(f"\n{name}={value}" for name, value in self.parameters.items()),
             "stuck": False,
-            "task": self.job.bean(),
+            "task": self.job.bean,
             "url": f"queue/item/{self.id}/",
             "why": None if self.left else self.why,
         }

@@ -7,6 +7,7 @@ import http.server
 import re
 import secrets
 import socket
+import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,9 @@ __all__ = [
     "ALL",
     "BUILD",
     "ITEM_READ",
+    "KEY",
     "READ",
+    "WORD",
     "FakeBuild",
     "FakeController",
     "FakeItem",
@@ -31,6 +34,7 @@ __all__ = [
     "running_jenkins",
 ]
 
+WORD, KEY = "lovelace", "11aa"
 STARTING = (
     "<!DOCTYPE html><html><head><title>Starting Jenkins</title></head><body><h1>Please wait while Jenkins is getting ready to work ...</h1>"
     "<p>Your browser will reload automatically when Jenkins is ready.</p></body></html>"
@@ -60,6 +64,7 @@ class JenkinsServer:
     requests: list[Asked] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
+    errors: list[BaseException] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._sessions: dict[str, str] = {}
@@ -165,13 +170,15 @@ class JenkinsServer:
 
 @contextlib.contextmanager
 def running_jenkins(*, prefix: str = "", **options: Any) -> Iterator[JenkinsServer]:
-    """Run a controller with the user ``ada`` (password ``lovelace``, API token ``11aa``); nobody may do anything without log-in."""
-    server = JenkinsServer(prefix=prefix, users={"ada": User("lovelace", {"11aa"})}, **options)
+    """Run a controller with the user ``ada`` (password `WORD`, API token `KEY`); nobody may do anything without log-in."""
+    server = JenkinsServer(prefix=prefix, users={"ada": User(WORD, {KEY})}, **options)
     server.start()
     try:
         yield server
     finally:
         server.close()
+    if server.errors:
+        raise server.errors[0]
 
 
 class _Server(http.server.ThreadingHTTPServer):
@@ -197,8 +204,11 @@ class _Server(http.server.ThreadingHTTPServer):
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of connections that break: tests break them."""
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the library's shape
+        """Keep what went wrong here, but for connections that break: tests break them."""
+        error = sys.exception()
+        if error is not None and not isinstance(error, OSError):
+            self.controller.errors.append(error)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

@@ -347,19 +347,23 @@ class _Waiting:
 
     def __init__(self, what: str, ends: float | None, on_wait: Callable[[str], None]) -> None:
         self._what, self._ends, self._on_wait = what, ends, on_wait
-        self._pause, self._told = _FIRST_PAUSE, ""
+        self._pause, self._told, self._reason = _FIRST_PAUSE, "", ""
 
     def pause(self, why: str, error: RemoteError | None = None) -> None:
-        """Wait a moment; after the deadline raise the error, or `WorkFailed` with what was waited for."""
+        """Wait a moment; after the deadline raise the error, or `WorkFailed` with what was waited for.
+
+        A last look that comes to nothing because its time was short is no news either.
+        """
         stem = re.sub(r"[\d.]+", "", why)  # "Expires in 4.9 sec" is no news
         if stem != self._told:
             self._told, self._pause = stem, _FIRST_PAUSE
             self._on_wait(why)
         left = None if self._ends is None else self._ends - time.monotonic()
         if left is not None and left <= 0:
-            if error is not None:
+            if error is not None and not self._reason:
                 raise error
-            raise WorkFailed(f"{self._what}: the deadline passed: {why}", next_step="Give more time: --deadline.")
+            raise WorkFailed(f"{self._what}: the deadline passed: {self._reason or why}", next_step="Give more time: --deadline.")
+        self._reason = why if error is None else ""
         process.pause(self._pause if left is None else min(self._pause, left))
         self._pause = min(_LONGEST_PAUSE, self._pause * 1.5)
 

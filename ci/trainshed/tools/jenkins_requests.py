@@ -35,6 +35,7 @@ _UNAUTHENTICATED, _FORBIDDEN, _MISSING, _CONFLICT = 401, 403, 404, 409
 _STARTING = "getting ready to work"
 _LOGIN = "Check jenkins.user, and renew the API token in the variable that jenkins.token-env names (Jenkins: your name, Security)."
 _SHOWN = 200
+_LAST_LOOK_SECONDS = 2.0
 
 _local = threading.local()
 logging.getLogger("jenkinsapi").addHandler(logging.NullHandler())  # else its warnings reach the terminal
@@ -82,7 +83,7 @@ class Controller:
 
     def __init__(self, url: str, user: str, token: str, timeout: float) -> None:
         self.url, self.name, self.user = url.rstrip("/"), place(url).rstrip("/"), user
-        self._timeout = timeout
+        self._timeout, self._posting = timeout, threading.Lock()
         login = (user.encode(), token.encode()) if user else ("", "")
         self._requester = Client(self.url, *login, lazy=True, timeout=timeout, use_crumb=True).requester
         self._session: requests.Session = self._requester.session
@@ -189,19 +190,27 @@ class Controller:
 
     def _exchange(self, method: str, url: str, query: Mapping[str, str], form: Mapping[str, str] | None, ends: float | None) -> Response:
         def call() -> Response:
-            _local.ends = time.monotonic() + self._timeout
-            if ends is not None:
-                _local.ends = min(_local.ends, ends)
-            if method == "POST":
-                answer = self._requester.post_url(url, dict(query), dict(form or {}), allow_redirects=False, stream=True)
-            else:
-                answer = self._requester.get_url(url, dict(query), allow_redirects=False, stream=True)
-            with answer:
+            with self._sent(method, url, query, form, ends) as answer:
                 received = _read(answer, _local.ends) if method == "GET" else _words(answer, _local.ends)
                 lowered = {name.lower(): value for name, value in answer.headers.items()}
                 return Response(status=answer.status_code, headers=lowered, body=received, place=place(url))
 
         return process.interruptible(call)
+
+    def _sent(
+        self, method: str, url: str, query: Mapping[str, str], form: Mapping[str, str] | None, ends: float | None
+    ) -> requests.Response:
+        if method == "GET":
+            _local.ends = self._end(ends)
+            return self._requester.get_url(url, dict(query), allow_redirects=False, stream=True)  # type: ignore[no-any-return]
+        with self._posting:  # a crumb belongs to a session: two threads that ask for their first ones would get two
+            _local.ends = self._end(ends)
+            return self._requester.post_url(url, dict(query), dict(form or {}), allow_redirects=False, stream=True)  # type: ignore[no-any-return]
+
+    def _end(self, ends: float | None) -> float:
+        """Return when a try that begins now is over: by the caller's end, but with some time for a last look."""
+        now = time.monotonic()
+        return now + self._timeout if ends is None else min(now + self._timeout, max(ends, now + _LAST_LOOK_SECONDS))
 
     def _redirected(self, answer: Response, ends: float | None) -> Response:
         """Follow redirects below the controller's address with the log-in, those of a file elsewhere without."""
