@@ -283,7 +283,13 @@ class FakeItem:
         if build is not None and self.null_reads > 0:
             self.null_reads, build = self.null_reads - 1, None
         values: dict[str, Any] = {
-            "actions": [Bean("hudson.model.ParametersAction", {"parameters": [_value(*each) for each in self.parameters.items()]})],
+            "actions": [
+                Bean(
+                    "hudson.model.ParametersAction",
+                    {"parameters": [_value(*each) for each in self.parameters.items()]},
+                    brief=("parameters",),
+                )
+            ],
             "blocked": self.blocked,
             "buildable": not self.left and not self.blocked,
             "id": self.id,
