@@ -7,6 +7,8 @@ with nothing in it yet.
 from __future__ import annotations
 
 import math
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +21,7 @@ import sqlalchemy as sa
 
 from trainshed import owner
 from trainshed.errors import Interrupted, RemoteError, WorkFailed
-from trainshed.ledger import tables
+from trainshed.ledger import leases, tables
 from trainshed.ledger.database import Database
 from trainshed.ledger.records import Verdict, details
 from trainshed.ledger.store import Ledger
@@ -30,7 +32,9 @@ from trainshed.tools import process
 DEADLINE = 60.0
 ONE, TWO = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 DEAD = owner.mark().rpartition(":")[0] + ":1"  # this process's number with another start
-ELSEWHERE = "another-machine/1:1:1"
+ELSEWHERE = "another-machine/1/1:1:1"
+TWIN = f"{owner.machine()}/000000000000:1:1"  # a machine made from the same template
+HERE = f"process {os.getpid()} on {socket.gethostname()}"
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -252,7 +256,10 @@ class LedgerContract:
         with ledger.lease("one"), ledger.lease("two", deadline=0) as lease:
             assert lease.key == "two"
 
-    def test_who_waits_for_a_lease_is_told_once_who_holds_it_and_gets_it_after(self, ledger: Ledger) -> None:
+    def test_who_waits_for_a_lease_is_told_again_and_again_who_holds_it_and_gets_it_after(
+        self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(leases, "_TELL_SECONDS", 0.05)
         told: list[str] = []
         got = threading.Event()
 
@@ -264,11 +271,24 @@ class LedgerContract:
         with ledger.lease("build"):
             waiting = threading.Thread(target=wait, daemon=True)
             waiting.start()
-            wait_for(lambda: bool(told))
+            wait_for(lambda: len(told) >= 2)
             assert not got.is_set()
         assert got.wait(DEADLINE)
         waiting.join(DEADLINE)
-        assert told == [owner.mark()]
+        assert set(told) == {HERE}
+
+    def test_who_waits_within_a_minute_is_told_once_and_by_the_build_where_there_is_one(
+        self, ledger: Ledger, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("BUILD_URL", "https://jenkins.example.org/job/diagnosis/7/")
+        told: list[str] = []
+        with ledger.lease("build"):
+            monkeypatch.delenv("BUILD_URL")
+            with pytest.raises(WorkFailed), ledger.lease("build", deadline=0.3, on_wait=told.append):
+                pytest.fail("two hold it")
+            with database.read() as connection:
+                assert owner.alive(connection.execute(sa.select(tables.leases.c.owner)).scalar_one().partition(" ")[0])
+        assert told == [f"https://jenkins.example.org/job/diagnosis/7/ on {socket.gethostname()}"]
 
     def test_a_wait_ends_at_its_deadline_with_the_holder_named(self, ledger: Ledger) -> None:
         with (
@@ -277,7 +297,7 @@ class LedgerContract:
             ledger.lease("build", deadline=0.1),
         ):
             pytest.fail("two hold it")
-        assert owner.mark() in raised.value.message
+        assert HERE in raised.value.message
 
     def test_a_wait_ends_when_the_command_is_interrupted(self, ledger: Ledger) -> None:
         def stop(_: str) -> None:
@@ -301,11 +321,12 @@ class LedgerContract:
     def test_the_lease_of_a_dead_or_silent_holder_is_taken_over(self, ledger: Ledger, database: Database, holder: str, left: float) -> None:
         _plant(database, holder, left)
         with ledger.lease("build", deadline=0) as lease:
-            assert lease.taken_over == holder
+            assert lease.taken_over == f"process {holder.split(':')[1]} on {holder.split('/', maxsplit=1)[0]}"
 
-    def test_the_lease_of_another_machine_stands_until_it_runs_out(self, ledger: Ledger, database: Database) -> None:
-        _plant(database, ELSEWHERE, 3600.0)
-        with pytest.raises(WorkFailed, match="another-machine"), ledger.lease("build", deadline=0):
+    @pytest.mark.parametrize("holder", [ELSEWHERE, TWIN], ids=["another", "twin"])
+    def test_the_lease_of_another_machine_stands_until_it_runs_out(self, ledger: Ledger, database: Database, holder: str) -> None:
+        _plant(database, holder, 3600.0)
+        with pytest.raises(WorkFailed, match=f"process 1 on {holder.split('/', maxsplit=1)[0]}"), ledger.lease("build", deadline=0):
             pytest.fail("two hold it")
 
     def test_a_holder_renews_its_lease(self, ledger: Ledger, database: Database) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
@@ -14,14 +15,22 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from trainshed.errors import RemoteError, UsageError
 from trainshed.ledger import migrations
+from trainshed.tools import process
 
 BUSY_SECONDS = 60.0
 _CONNECT_SECONDS = 10
+_PATIENCE_SECONDS = 30.0
+"""So long a server that restarts costs a running command nothing."""
+_RETRY_SECONDS = 0.2
+_BUSY = re.compile(r"starting up|shutting down|recovery mode|too many (clients|connections)|connection slots")
+_AWAY = re.compile(r"refused|closed the connection|terminating connection|reset by peer|No such file|timeout|resolve|translate host")
+_FORBIDDEN = "42501"
+_ROLES = "ci/jenkins/ledger-roles.sql"
 _WRITES = "trainshed_writes"
 _MIGRATION_LOCK = 7_241_926_073  # any number: PostgreSQL's advisory lock that lets one process migrate
 _SCHEMES = {
@@ -30,6 +39,10 @@ _SCHEMES = {
     "postgres": "postgresql+psycopg",
     "postgresql+psycopg": "postgresql+psycopg",
 }
+
+
+class _RefusedError(UsageError):
+    """The database's own rights forbid what was asked."""
 
 
 class Database:
@@ -42,6 +55,7 @@ class Database:
         if self.sqlite:
             _use_wal(Path(str(address.database)), self.shown)
         self._engine = _sqlite(address) if self.sqlite else _postgresql(address)
+        self._reached = False
         try:
             self._prepare()
         except BaseException:
@@ -59,17 +73,22 @@ class Database:
         Raises:
             RemoteError: the database failed.
         """
-        with self._translated(), self._engine.connect() as connection:
+        with self._translated(), self._connected(_PATIENCE_SECONDS) as connection:
             yield connection
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[sa.Connection]:
+    def write(self, *, patience: float | None = None) -> Iterator[sa.Connection]:
         """Yield a connection in a transaction that writes; it is committed at the end of the block.
+
+        Args:
+            patience: seconds to wait for a server that restarts or is full; as long as for everything, where it is not given.
 
         Raises:
             RemoteError: the database failed; nothing was written.
+            UsageError: this login may not do it.
         """
-        with self._translated(), self._engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
+        patience = _PATIENCE_SECONDS if patience is None else patience
+        with self._translated(), self._connected(patience).execution_options(**{_WRITES: True}) as connection, connection.begin():
             yield connection
 
     @property
@@ -86,9 +105,31 @@ class Database:
 
         return postgresql_insert(table).values(values).on_conflict_do_nothing()
 
+    def _connected(self, patience: float) -> sa.Connection:
+        """Connect; wait for a server that was there before, or that says itself that it will be."""
+        ends = time.monotonic() + patience
+        while True:
+            try:
+                connection = self._engine.connect()
+            except OperationalError as error:
+                said = str(error.orig)
+                if self.sqlite or time.monotonic() > ends or not (_BUSY.search(said) or (self._reached and _AWAY.search(said))):
+                    raise
+                process.pause(_RETRY_SECONDS)
+            else:
+                self._reached = True
+                return connection
+
     def _prepare(self) -> None:
         if self._version_at_head():
             return
+        try:
+            self._upgrade()
+        except _RefusedError as error:
+            message = f"{error.message}: it has no schema yet, or an older one, and this login may not change that"
+            raise UsageError(message, next_step=f"Run `trainshed doctor` once with the owner's login, then {_ROLES}.") from error
+
+    def _upgrade(self) -> None:
         with self.write() as connection:
             if not self.sqlite:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
@@ -114,6 +155,9 @@ class Database:
             yield
         except (DBAPIError, PoolTimeout) as error:
             cause = error.orig if isinstance(error, DBAPIError) else error
+            if getattr(cause, "sqlstate", None) == _FORBIDDEN:
+                step = f"Use the login of this kind of build; the rights of each are in {_ROLES}."
+                raise _RefusedError(f"the ledger {self.shown} refused: {_first_line(cause)}", next_step=step) from error
             raise _error(self.shown, _first_line(cause), sqlite=self.sqlite) from error
         except StatementError as error:  # a value that cannot be sent: the caller's bug, named alike for both databases
             raise error.orig or error from None
@@ -185,17 +229,29 @@ def _sqlite(address: sa.URL) -> sa.Engine:
 
 
 def _postgresql(address: sa.URL) -> sa.Engine:
-    arguments: dict[str, Any] = {"connect_timeout": _CONNECT_SECONDS, "application_name": "trainshed"}
-    return sa.create_engine(
+    # A server that vanishes without a word is noticed within a minute; the system's own limit is a quarter of an hour.
+    lost = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
+    arguments: dict[str, Any] = {"connect_timeout": _CONNECT_SECONDS, "application_name": "trainshed", **lost}
+    engine = sa.create_engine(
         address,
         connect_args={name: value for name, value in arguments.items() if name not in address.query},
-        pool_size=2,
-        max_overflow=8,
+        isolation_level="READ COMMITTED",  # whatever the server's default is: after a wait for a lock the newest rows are to be seen
+        pool_size=1,  # twenty branches on each of many agents: what is kept idle counts against the server's max_connections
+        max_overflow=3,
         pool_timeout=BUSY_SECONDS,
         pool_pre_ping=True,
         json_serializer=_json,
         hide_parameters=True,
     )
+
+    @event.listens_for(engine, "connect")
+    def _limits(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's
+        # A process that is stopped within a transaction must not hold up all the others.
+        for name in ("lock_timeout", "idle_in_transaction_session_timeout"):
+            connection.execute(f"SET {name} = '{BUSY_SECONDS:g}s'")
+        connection.commit()
+
+    return engine
 
 
 def _version(connection: sa.Connection) -> str | None:

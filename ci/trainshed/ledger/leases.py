@@ -6,6 +6,7 @@ A holder renews its lease in the background. A lease is free again when it is gi
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import uuid
@@ -15,8 +16,8 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from trainshed import owner
-from trainshed.errors import RemoteError, WorkFailed
+from trainshed import owner, settings
+from trainshed.errors import TrainshedError, WorkFailed
 from trainshed.ledger.database import Database
 from trainshed.ledger.tables import leases
 from trainshed.tools import process
@@ -25,9 +26,12 @@ _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
 
 
+_TELL_SECONDS = 60.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lease:
-    """A lease that is held. ``taken_over`` names the holder it was taken from, empty when it was free."""
+    """A lease that is held. ``taken_over`` names, for people, the holder it was taken from, empty when it was free."""
 
     key: str
     taken_over: str = ""
@@ -51,7 +55,7 @@ def held(database: Database, key: str, *, ttl: float, deadline: float | None, on
         yield lease
     finally:
         ended.set()
-        beat.join()
+        beat.join(ttl)  # it may hang on a dead connection, and the work is done
         _give_back(database, key, token)
 
 
@@ -59,7 +63,7 @@ def _wait(  # noqa: PLR0913 - what `held` was given
     database: Database, key: str, token: str, ttl: float, deadline: float | None, on_wait: Callable[[str], None] | None
 ) -> str:
     """Take the lease as soon as it is free; return the holder it was taken over from, empty for none."""
-    started, wait, told = time.monotonic(), _FIRST_PAUSE, False
+    started, wait, told = time.monotonic(), _FIRST_PAUSE, -math.inf
     while True:
         holder, taken = _take(database, key, token, ttl)
         if taken:
@@ -67,16 +71,16 @@ def _wait(  # noqa: PLR0913 - what `held` was given
         if deadline is not None and time.monotonic() - started >= deadline:
             message = f"{key} is still held by {holder} after {deadline:g} s"
             raise WorkFailed(message, next_step="Wait for the other build, or end it.")
-        if on_wait is not None and not told:
+        if on_wait is not None and time.monotonic() - told >= _TELL_SECONDS:
             on_wait(holder)
-            told = True
+            told = time.monotonic()
         process.pause(wait if deadline is None else min(wait, max(0.0, deadline - (time.monotonic() - started))))
         wait = min(wait * 2, _LONGEST_PAUSE)
 
 
 def _take(database: Database, key: str, token: str, ttl: float) -> tuple[str, bool]:
     """Try once; return the former or present holder (empty for none) and whether the lease is ours now."""
-    mine = {"owner": owner.mark(), "token": token, "expires": database.clock + ttl}
+    mine = {"owner": _mark(), "token": token, "expires": database.clock + ttl}
     with database.write() as connection:
         connection.execute(database.insert_new(leases, {"key": key, **mine}))
         free = (leases.c.expires < database.clock).label("free")
@@ -85,28 +89,44 @@ def _take(database: Database, key: str, token: str, ttl: float) -> tuple[str, bo
             return "", False
         if row.token == token:
             return "", True
-        if not row.free and owner.alive(row.owner) is not False:
-            return str(row.owner), False
+        if not row.free and owner.alive(row.owner.partition(" ")[0]) is not False:
+            return _shown(row.owner), False
         connection.execute(leases.update().where(leases.c.key == key).values(mine))
-        return str(row.owner), True
+        return _shown(row.owner), True
+
+
+def _mark() -> str:
+    """Return our mark, with the address of the Jenkins build that this is part of."""
+    return " ".join(filter(None, (owner.mark(), settings.build_url())))
+
+
+def _shown(holder: str) -> str:
+    """Say who holds a lease: the build where there is one, else the process and its host."""
+    mark, _, build = holder.partition(" ")
+    place, _, process_id = mark.partition(":")
+    host = place.partition("/")[0]
+    return f"{build} on {host}" if build else f"process {process_id.partition(':')[0]} on {host}"
 
 
 def _renew(database: Database, lease: Lease, token: str, ttl: float, ended: threading.Event) -> None:
     """Move the end of the lease on, three times per its length; a database that is away for a moment costs nothing."""
-    while not ended.wait(ttl / 3):
+    pause = ttl / 3
+    while not ended.wait(pause):
+        pause = min(1.0, ttl / 3)  # a renewal that failed is tried again soon: the next one may be too late
         try:
-            with database.write() as connection:
+            with database.write(patience=0) as connection:
                 held_still = leases.update().where(leases.c.key == lease.key, leases.c.token == token)
                 if connection.execute(held_still.values(expires=database.clock + ttl)).rowcount == 0:
                     lease._lost.set()  # noqa: SLF001 - one module
                     return
-        except RemoteError:
+        except TrainshedError:
             continue
+        pause = ttl / 3
 
 
 def _give_back(database: Database, key: str, token: str) -> None:
     try:
-        with database.write() as connection:
+        with database.write(patience=0) as connection:
             connection.execute(leases.delete().where(leases.c.key == key, leases.c.token == token))
-    except RemoteError:
+    except TrainshedError:
         return  # it runs out by itself, and the work it guarded is done

@@ -156,7 +156,7 @@ class Ledger:
             key: what is guarded, such as ``build sha256:…``.
             ttl: seconds after which the lease of a holder that is no longer heard of is free; it is renewed in the background.
             deadline: seconds to wait for the present holder; None waits as long as it lives.
-            on_wait: called once, with the holder's mark, when there is a wait.
+            on_wait: called with the holder (its Jenkins build, or process and host) when there is a wait, and every minute of it.
 
         Raises:
             WorkFailed: the deadline passed.
