@@ -61,10 +61,10 @@ class FlowProject:
         (self.root / "pipeline_templates" / f"{name}.yaml").write_text(text(spec))
 
     @contextmanager
-    def open(self) -> Iterator[Context]:
-        """Yield the room of a command; what it told people is in ``context.console.stream``."""
+    def open(self, tier: Tier = Tier.LAPTOP) -> Iterator[Context]:
+        """Yield the room of a command of a tier; what it told people is in ``context.console.stream``."""
         console = Console(io.StringIO(), live=False, color=False, root=self.root)
-        context = Context(config=config.load(self.root / "trainshed.toml", environment="local"), console=console, tier=Tier.LAPTOP)
+        context = Context(config=config.load(self.root / "trainshed.toml", environment="local"), console=console, tier=tier)
         try:
             yield context
         finally:

@@ -11,7 +11,10 @@ import pytest
 from tests.support.deploying import SERVICE, Desk
 from tests.support.scripted_ecs import ScriptedEcs, complete, scripted
 from trainshed.errors import UsageError
+from trainshed.ledger.store import Ledger
 from trainshed.results import Status
+from trainshed.settings import Tier
+from trainshed.stages import deploy as deploying
 from trainshed.stages import models
 from trainshed.tools.ecs import Ecs
 from trainshed.tools.kubeflow import Artifact, Run
@@ -101,6 +104,30 @@ def test_without_a_good_run_nothing_is_deployed(desk: Desk) -> None:
     assert (result.status, result.exit_code) == (Status.FAILED, 1)
     assert "no run of training has succeeded in local" in result.message
     assert desk.ecs.changes() == []
+
+
+def test_a_release_takes_no_model_of_a_pull_request_or_a_laptop(desk: Desk, kubeflow: Runs) -> None:
+    desk.context.tier = Tier.MAIN
+    ledger = f"sqlite:///{desk.root / '.trainshed' / 'ledger.sqlite'}"
+    for tier in (Tier.PULL_REQUEST, Tier.LAPTOP):
+        with Ledger.open(ledger, tier=tier) as below:
+            below.record_event("run", "local", "training", "run-of-others", {"run_id": "run-of-others", "state": "SUCCEEDED", "good": True})
+    assert "no run of training has succeeded" in desk.result().message
+    trained(desk, kubeflow, "run-of-main")
+    with Ledger.open(ledger, tier=Tier.PULL_REQUEST) as below:
+        below.record_event("run", "local", "training", "run-of-main", {"run_id": "run-of-main", "state": "SUCCEEDED", "good": False})
+        below.record_event("run", "local", "training", "run-later", {"run_id": "run-later", "state": "SUCCEEDED", "good": True})
+    desk.ecs.steps = [complete]
+    assert desk.result().details["model"]["run_id"] == "run-of-main"
+
+
+def test_a_release_goes_back_to_no_revision_that_only_a_pull_request_has_proven(desk: Desk) -> None:
+    desk.context.tier = Tier.MAIN
+    with Ledger.open(f"sqlite:///{desk.root / '.trainshed' / 'ledger.sqlite'}", tier=Tier.PULL_REQUEST) as below:
+        below.record_event("deployment", "local", "answer", "answer:66", {"good": True})
+    assert deploying._proven(desk.context, "answer") == []
+    desk.context.ledger.record_event("deployment", "local", "answer", "answer:1", {"good": True})
+    assert deploying._proven(desk.context, "answer") == ["answer:1"]
 
 
 def test_an_output_that_the_run_does_not_have_is_a_usage_error_with_a_suggestion(desk: Desk, kubeflow: Runs) -> None:

@@ -14,6 +14,7 @@ from trainshed.errors import Interrupted, RemoteError, UsageError
 from trainshed.ledger.records import Event
 from trainshed.local.kubeflow.runs import Runs, settled, write_status
 from trainshed.results import Report, Result, Status
+from trainshed.settings import Tier
 from trainshed.stages import following
 from trainshed.stages.launch import launch
 from trainshed.stages.upload import upload
@@ -39,6 +40,11 @@ class Lab:
 
     def write(self, *tasks: dict[str, Any], state: str = "RUNNING", error: str = "") -> None:
         write_status(self.folder(), {"state": state, "error": error, "tasks": list(tasks)})
+
+    def write_newest(self, but: str, *tasks: dict[str, Any]) -> None:
+        """Let the run that comes beside another one succeed."""
+        folders = lambda: [path.parent for path in self.runs.folder(".").glob("*-*/status.json") if path.parent.name != but]  # noqa: E731
+        write_status(wait_for(folders, bool)[0], {"state": "SUCCEEDED", "error": "", "tasks": list(tasks)})
 
     @contextmanager
     def playing(self, *steps: Any) -> Iterator[None]:
@@ -128,6 +134,8 @@ def test_a_missed_gate_fails_the_stage_and_the_model_may_not_be_deployed(lab: La
     assert "no metric 'nothing'" in result.message
     newest = lab.events()[0].document
     assert (newest["state"], newest["good"], newest["gates"][0]["value"]) == ("SUCCEEDED", False, 0.9)
+    cases = {case.name: case.failure for case in result.cases if case.name.startswith("gate ")}
+    assert cases == {"gate auc >= 0.95": "gate auc >= 0.95: auc is 0.9", "gate nothing > 0": result.message.splitlines()[1]}
 
 
 def test_a_deadline_ends_the_run(lab: Lab) -> None:
@@ -209,6 +217,20 @@ def test_parameters_of_the_command_line_win_over_those_of_a_file(lab: Lab, tmp_p
     assert result.details["parameters"] == {"rate": 0.2, "rows": 7}
 
 
+def test_a_parameter_of_jenkins_may_hold_several_gates_or_none(lab: Lab) -> None:
+    with lab.playing(lambda: lab.write(GOOD, state="SUCCEEDED")):
+        report, _ = lab.launch(gates=["\nauc >= 0.8\r\n  \nrows == 3\n"])
+    assert [gate["gate"] for gate in only(report).details["gates"]] == ["auc >= 0.8", "rows == 3"]
+    report, _ = lab.launch(gates=["", " \n"])
+    assert "not followed" in only(report).cause
+
+
+def test_an_empty_file_of_parameters_is_none(lab: Lab, tmp_path: Path) -> None:
+    for text in ("", "\n", "# none\n"):
+        (tmp_path / "params.yaml").write_text(text)
+        assert only(lab.launch(params_file=tmp_path / "params.yaml")[0]).details["parameters"] == {}
+
+
 def test_a_tree_that_was_never_uploaded_is_refused(lab: Lab) -> None:
     lab.flows.template("training", "print('changed')")
     lab.flows.settle()
@@ -230,6 +252,32 @@ def test_without_a_lock_the_version_of_this_commit_or_branch_is_run(lab: Lab) ->
     lab.flows.commit()
     with lab.flows.open() as context, pytest.raises(UsageError, match="nothing was uploaded for this commit or branch"):
         launch(context, ())
+
+
+def test_main_runs_no_version_that_a_pull_request_or_a_laptop_uploaded(lab: Lab) -> None:
+    lab.flows.commit()
+    for tier in (Tier.LAPTOP, Tier.PULL_REQUEST):
+        with lab.flows.open(tier) as context:
+            upload(context, ())
+    lock = lab.flows.root / "build" / "images.lock.json"
+    kept = lock.read_text()
+    lock.unlink()
+    with lab.flows.open(Tier.MAIN) as context, pytest.raises(UsageError, match="nothing was uploaded for this commit or branch"):
+        launch(context, ())
+    lock.write_text(kept)
+    with lab.flows.open(Tier.MAIN) as context:
+        assert only(upload(context, ())).status is Status.CACHED  # the content is the same: it is main's from here on
+        lock.unlink()
+        assert "uploaded for commit" in only(launch(context, ())).cause
+
+
+def test_main_takes_up_no_run_of_a_pull_request(lab: Lab) -> None:
+    with lab.flows.open(Tier.PULL_REQUEST) as context:
+        first = only(launch(context, (), parameters={"rate": 0.25})).details["run_id"]
+        left = {**context.ledger.events("run", "local", "training")[0].document, "followed": True, "owner": _other_owner()}
+        context.ledger.record_event("run", "local", "training", first, left)
+    with lab.playing(lambda: lab.write_newest(first, GOOD)), lab.flows.open(Tier.MAIN) as context:
+        assert only(launch(context, (), parameters={"rate": 0.25}, wait=True, deadline=120)).details["run_id"] != first
 
 
 def test_a_version_that_is_gone_from_kubeflow_is_said(lab: Lab) -> None:

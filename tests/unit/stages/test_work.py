@@ -5,20 +5,27 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.support.images import DIGEST, OTHER_DIGEST, PYTHON, write
+from tests.support.ledger_contract import wait_for
 from trainshed import config
 from trainshed.console import Console
 from trainshed.images.components import discover
 from trainshed.images.graph import Graph
 from trainshed.images.hashes import HashCache
+from trainshed.images.inputs import Inputs
 from trainshed.ledger.records import Verdict, details
+from trainshed.ledger.store import Ledger
 from trainshed.results import Status
 from trainshed.settings import Tier
+from trainshed.stages import lookup
 from trainshed.stages.checks import test as test_check
 from trainshed.stages.context import Context
 from trainshed.stages.lookup import Found
@@ -140,3 +147,60 @@ def test_a_waiver_without_a_finding_is_told_only_when_every_image_was_scanned(be
     (warning,) = work.waiver_warnings()
     assert "CVE-2030-1" in warning
     assert "unused" in warning
+
+
+class SharedRegistry:
+    """A registry that several tiers push to: tags by reference."""
+
+    def __init__(self) -> None:
+        self.tags: dict[str, str] = {}
+
+    def digest(self, reference: str) -> str | None:
+        """Return the digest of a tag."""
+        return self.tags.get(reference)
+
+
+@pytest.mark.parametrize(("tier", "builds"), [(Tier.MAIN, True), (Tier.PULL_REQUEST, False)])
+def test_main_that_waited_for_a_build_of_a_pull_request_builds_for_itself(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tier: Tier, *, builds: bool
+) -> None:
+    made, registry = [], SharedRegistry()
+    loaded = config.load(
+        bench.root / "trainshed.toml", environment="local", overrides={"TRAINSHED_ENVIRONMENTS_LOCAL_REGISTRY": "registry.example.org/ml"}
+    )
+    said = io.StringIO()
+    context = Context(config=loaded, console=Console(stream=said), tier=tier)
+    context.__dict__["registry"] = registry
+    work = replace(bench, context=context).work()
+    del work.found["train"]
+
+    def push(work: Work, name: str, inputs: Inputs) -> None:
+        made.append(lookup.own_tag(work.context, inputs.digest))
+        work.found[name] = Found(digest=OTHER_DIGEST, reference=name)
+
+    monkeypatch.setattr(Work, "_build_and_push", push)
+    inputs = work.survey.inputs("train", {}).digest
+    repository = lookup.repository(context, "train")
+    with (
+        closing(context),
+        Ledger.open(f"sqlite:///{bench.root / '.trainshed' / 'ledger.sqlite'}", tier=Tier.PULL_REQUEST) as other,
+        ThreadPoolExecutor() as pool,
+    ):
+        with other.lease(f"build:{repository}:{inputs}"):
+            result = pool.submit(work.build, "train")
+            wait_for(lambda: "waiting for it" in said.getvalue() or result.done())
+            registry.tags[f"{repository}:in-{inputs.removeprefix('sha256:')}-pr"] = DIGEST
+        assert result.result(60).details["digest"] == (OTHER_DIGEST if builds else DIGEST)
+    assert made == ([f"in-{inputs.removeprefix('sha256:')}"] if builds else [])
+
+
+def test_a_scan_is_made_again_when_the_policy_in_force_changes(bench: Bench) -> None:
+    versions = set()
+    for variable, text in (("FAIL_ON", "high"), ("FAIL_ON", "low"), ("UNFIXED", "fail"), ("SCANNERS", "secret"), ("WITHOUT_DB", "fail")):
+        overrides = {f"TRAINSHED_SCAN_{variable}": text}
+        loaded = config.load(bench.root / "trainshed.toml", environment="local", overrides=overrides)
+        context = Context(config=loaded, console=Console(stream=io.StringIO()), tier=Tier.LAPTOP)
+        work = replace(bench, context=context).work()
+        work.__dict__["trivy"] = SimpleNamespace(version="1")
+        versions.add(work.version("train", "scan"))
+    assert len(versions) == 5
