@@ -28,6 +28,7 @@ DOCKERFILE = f"FROM {BASE}\nCOPY token.txt /token.txt\n"
 ADVISORIES = {
     ("python3.11", "CVE-2099-0001"): {"severity": "CRITICAL", "fixed": "99.0", "title": "all of it"},
     ("zlib", "CVE-2099-0002"): {"severity": "LOW"},
+    ("bzip2", "CVE-2099-0003"): {"severity": "HIGH", "title": "nobody has mended it"},
 }
 EVERYTHING = '[scan]\nscanners = ["vulnerability", "secret", "misconfiguration"]\nfail-on = "{fail_on}"\nwithout-db = "{without}"\n'
 
@@ -41,8 +42,10 @@ class Subject:
     def trivy(self, state: Path | None = None, *, repository: str = "") -> Trivy:
         return Trivy(state or self.state, config=self.here.context.registry.config, repository=repository, max_db_age=3600.0)
 
-    def scan(self, trivy: Trivy, *, fail_on: str = "high", without: str = "fail", waivers: tuple[Waiver, ...] = ()) -> Scanned:
-        settings = EVERYTHING.format(fail_on=fail_on, without=without)
+    def scan(
+        self, trivy: Trivy, *, fail_on: str = "high", without: str = "fail", unfixed: str = "tolerate", waivers: tuple[Waiver, ...] = ()
+    ) -> Scanned:
+        settings = EVERYTHING.format(fail_on=fail_on, without=without) + f'unfixed = "{unfixed}"\n'
         with world(self.here.root.parent / "policy", self.here.address, settings=settings) as policy:
             return scan_image(policy.context, self.component, self.reference, trivy=trivy, waivers=waivers, log=self.here.log)
 
@@ -79,7 +82,7 @@ def test_findings_of_every_kind_fail_the_scan_and_no_secret_is_kept(subject: Sub
     assert not scanned.green
     assert scanned.message.partition(":")[0].endswith("of severity high or worse")
     assert "CVE-2099-0001" in scanned.message
-    assert _by_kind(scanned, "vulnerability") == {"CVE-2099-0001": "critical", "CVE-2099-0002": "low"}
+    assert _by_kind(scanned, "vulnerability") == {"CVE-2099-0001": "critical", "CVE-2099-0002": "low", "CVE-2099-0003": "high"}
     assert _by_kind(scanned, "secret") == {"github-pat": "critical"}
     assert _by_kind(scanned, "misconfiguration")["DS-0002"] == "high"
     assert scanned.database is not None
@@ -87,6 +90,16 @@ def test_findings_of_every_kind_fail_the_scan_and_no_secret_is_kept(subject: Sub
     kept = json.dumps([*scanned.findings, scanned.message]) + subject.here.log.read_text()
     assert SECRET not in kept
     wait_until(lambda: not _servers(subject.state), what="the server's end", seconds=60)
+
+
+def test_a_vulnerability_without_a_fix_is_told_and_fails_only_where_the_policy_asks_for_it(subject: Subject) -> None:
+    with subject.trivy() as trivy:
+        tolerated, strict = (subject.scan(trivy, unfixed=unfixed) for unfixed in ("tolerate", "fail"))
+    stands = {finding["id"]: finding.get("tolerated") for finding in tolerated.findings if finding["kind"] == "vulnerability"}
+    assert stands == {"CVE-2099-0001": None, "CVE-2099-0002": None, "CVE-2099-0003": "no fix yet"}
+    assert "tolerated: high CVE-2099-0003" in subject.here.log.read_text()
+    assert [finding["id"] for finding in strict.findings if finding.get("tolerated")] == []
+    assert int(strict.message.split()[0]) > int(tolerated.message.split()[0])
 
 
 def test_a_waiver_covers_its_finding_until_it_runs_out(subject: Subject) -> None:
