@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -109,3 +110,12 @@ def test_a_finding_reads_as_one_line() -> None:
     (finding,) = from_trivy(report({"Target": "debian", "Vulnerabilities": [VULNERABILITY]}))
     assert str(finding) == "high CVE-2026-1 in openssl 3.0.1, fixed in 3.0.2: a hole"
     assert str(Finding(id="DS002", severity="low", kind="misconfiguration", target="Dockerfile")) == "low DS002 in Dockerfile"
+
+
+def test_only_a_vulnerability_can_lack_a_fix() -> None:
+    unfixed = Finding(id="CVE-1", severity="high", kind="vulnerability", package="ssl", installed="1")
+    assert unfixed.unfixed
+    assert str(unfixed) == "high CVE-1 in ssl 1, no fix yet"
+    for finding in (replace(unfixed, fixed="2"), replace(unfixed, kind="secret"), replace(unfixed, kind="misconfiguration")):
+        assert not finding.unfixed
+        assert "no fix" not in str(finding)

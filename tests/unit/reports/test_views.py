@@ -51,6 +51,15 @@ def test_sarif_places_a_finding_at_the_components_dockerfile() -> None:
     assert where["logicalLocations"][0]["fullyQualifiedName"] == "train/app/key.pem"
 
 
+def test_a_finding_without_a_fix_says_so_and_is_counted_apart_where_it_stands() -> None:
+    unfixed = {**HIGH, "id": "CVE-3", "fixed": "", "tolerated": "no fix yet"}
+    told = result(details={"findings": [HIGH, unfixed]})
+    by_rule = {entry["ruleId"]: entry["message"]["text"] for entry in sarif_run(told)["results"]}
+    assert by_rule["CVE-3"] == "CVE-3 (high) in ssl 1, no fix yet of train"
+    assert rows.row(told)[-1] == "1 high, 1 with no fix yet"
+    assert "no fix yet" not in sarif_run(result(details={"findings": [SECRET]}))["results"][0]["message"]["text"]
+
+
 def test_sarif_marks_a_waived_finding_as_suppressed_with_the_reason() -> None:
     waived, high = sarif_run(result(details={"findings": [WAIVED, HIGH]}))["results"]
     assert waived["suppressions"][0]["justification"] == "not reachable (ana, until 2030-01-01)"
