@@ -67,8 +67,10 @@ def test_every_toml_and_yaml_example_parses(page: Path) -> None:
 
 def test_the_environment_of_the_guide_is_a_configuration_that_loads(tmp_path: Path) -> None:
     page = (ROOT / "docs/how-to/connect-an-environment.md").read_text()
-    (example,) = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    (tmp_path / "trainshed.toml").write_text(example)
+    examples = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "trainshed.toml").write_text("".join(examples))
+    production = config.load(tmp_path / "trainshed.toml", environment="prod").environment
+    assert (production.trust, len(production.credentials)) == ("main", 3)
     environment = config.load(tmp_path / "trainshed.toml", environment="dev").environment
     assert environment.kubeflow.namespace == "risk-models"
     assert environment.prediction_service.cluster == "prediction"
