@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from trainshed import owner
 from trainshed.ledger.records import Verdict
 from trainshed.ledger.store import Ledger
 from trainshed.settings import Tier
@@ -26,6 +27,7 @@ def write(ledger: Ledger, count: str) -> None:
         ledger.record_image(component=name, repository="r", input_digest=digest, digest=digest, manifest={"name": name}, seconds=1)
         ledger.record_event("run", "dev", name, "k", {"name": name})
         ledger.attach(digest, "sbom", name.encode())
+        ledger.record_lock(digest, name, "b", {"name": name})
         say(name)
 
 
@@ -48,12 +50,18 @@ def hold(ledger: Ledger, ttl: str) -> None:
     say("lost")
 
 
+def elsewhere(ledger: Ledger, ttl: str) -> None:
+    """Hold the lease as a process of another machine would."""
+    owner.host = lambda: "another-agent/1/1"
+    hold(ledger, ttl)
+
+
 def say(text: str) -> None:
     """Write a line in one piece: many processes share stdout."""
     os.write(1, f"{text}\n".encode())
 
 
-TASKS: dict[str, Callable[..., None]] = {"write": write, "build": build, "hold": hold}
+TASKS: dict[str, Callable[..., None]] = {"write": write, "build": build, "hold": hold, "elsewhere": elsewhere}
 
 
 def main(url: str, count: str, task: str, *arguments: str) -> None:

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,8 @@ class Server:
 
     port: int
     password: str
+    start: Callable[[], None] = lambda: None
+    stop: Callable[[], None] = lambda: None
 
     @property
     def url(self) -> str:
@@ -57,20 +59,41 @@ def server() -> Iterator[Server]:
     folder = Path(tempfile.mkdtemp(prefix="trainshed-postgres-"))
     try:
         shutil.chown(folder, user)
-        found = Server(port=_free_port(), password=secrets.token_hex(16))
+        control = _Control(binaries, folder, user, _free_port())
+        found = Server(port=control.port, password=secrets.token_hex(16), start=lambda: control.start(found), stop=control.stop)
         _initialise(binaries, folder, user, found)
-        arguments = [str(binaries / "postgres"), "-D", str(folder / "data"), "-p", str(found.port), "-c", "listen_addresses=127.0.0.1"]
-        arguments += ["-k", str(folder), "-c", "fsync=off", "-c", "max_connections=100"]
-        with (folder / "log").open("wb") as log:
-            running = subprocess.Popen(arguments, user=user, cwd=folder, stdout=log, stderr=log, start_new_session=True)
         try:
-            _wait(found, running, folder / "log")
+            found.start()
             yield found
         finally:
-            running.send_signal(signal.SIGQUIT)  # at once: what it wrote goes with its folder
-            running.wait(DEADLINE)
+            found.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Control:
+    """Starts and stops the server's process."""
+
+    def __init__(self, binaries: Path, folder: Path, user: str, port: int) -> None:
+        self.port = port
+        self._folder, self._user = folder, user
+        self._command = [str(binaries / "postgres"), "-D", str(folder / "data"), "-p", str(port), "-c", "listen_addresses=127.0.0.1"]
+        self._command += ["-k", str(folder), "-c", "fsync=off", "-c", "max_connections=100"]
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def start(self, server: Server) -> None:
+        with (self._folder / "log").open("ab") as log:
+            self._running = subprocess.Popen(
+                self._command, user=self._user, cwd=self._folder, stdout=log, stderr=log, start_new_session=True
+            )
+        _wait(server, self._running, self._folder / "log")
+
+    def stop(self) -> None:
+        """End it at once; what was committed is there again at the next start."""
+        if self._running is not None:
+            self._running.send_signal(signal.SIGQUIT)
+            self._running.wait(DEADLINE)
+            self._running = None
 
 
 def _binaries() -> Path:
