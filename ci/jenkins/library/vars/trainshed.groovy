@@ -72,11 +72,11 @@ def call(Map given = [:]) {
                 steps { script { toolkit('deploy', params.WAIT ? '--wait' : '') } }
             }
             stage('release') {
-                when { expression { primary() && !timer() && !params.COMPONENTS && !params.PIPELINES && params.RELEASE_BUMP != 'none' } }
+                when { expression { primary() && pipelines() && !params.PIPELINES && params.RELEASE_BUMP != 'none' && fileExists('scripts/release') } }
                 steps {
                     script {
-                        if (primary()) { milestone(2) }
-                        toolkit('release', '--bump "$RELEASE_BUMP"')
+                        milestone(2)
+                        toolkit('release', "--bump '${params.RELEASE_BUMP}'") // $RELEASE_BUMP is unset in the first build of a branch
                     }
                 }
             }
@@ -94,7 +94,8 @@ String command(String stage) {
 }
 
 boolean primary() {
-    return !env.CHANGE_ID && (env.BRANCH_IS_PRIMARY == 'true' || env.BRANCH_NAME == 'main' || env.BRANCH_NAME == 'master')
+    List names = env.TRAINSHED_MAIN_BRANCH ? [env.TRAINSHED_MAIN_BRANCH] : ['main', 'master']
+    return !env.CHANGE_ID && (env.BRANCH_IS_PRIMARY == 'true' || names.contains(env.BRANCH_NAME))
 }
 
 boolean timer() {
@@ -142,7 +143,7 @@ void images() {
             Map branches = [failFast: params.FAIL_FAST]
             for (String name in wave.split(' ')) {
                 String component = name
-                branches[component] = { branch(component, label, stashed) }
+                branches[component] = { label ? branch(component, label, stashed) : toolkit('images', "-- '${component}'") }
             }
             parallel(branches)
         }
@@ -153,42 +154,40 @@ void images() {
 }
 
 void branch(String component, String label, List stashed) {
-    if (!label) {
-        toolkit('images', "-- '${component}'")
-        return
-    }
     node(label) {
         checkout(scm)
         dir('build') { deleteDir() }
         try {
             toolkit('images', "-- '${component}'")
         } finally {
-            String kept = "build/records/**,build/logs/${component}.*,build/reports/sbom/${component}.*"
-            stash(name: "images-${component}", includes: kept, allowEmpty: true)
+            stash(name: "images-${component}", includes: "build/records/**,build/**/${component}.*", allowEmpty: true)
             stashed.add(component)
+            end()
         }
     }
 }
 
 void report() {
     if (!fileExists('build/records')) { return }
-    currentBuild.description = sh(label: 'report', returnStdout: true, script: command('report')).trim()
+    try {
+        currentBuild.description = sh(label: 'report', returnStdout: true, script: command('report')).trim()
+    } finally {
+        archiveArtifacts(artifacts: 'build/images.lock.json,build/manifest.json', fingerprint: true, allowEmptyArchive: true)
+        archiveArtifacts(artifacts: 'build/records/**,build/reports/**,build/logs/**,build/pipelines/**', allowEmptyArchive: true)
+    }
     junit(testResults: 'build/reports/junit.xml', allowEmptyResults: true, skipMarkingBuildUnstable: true)
-    archiveArtifacts(artifacts: 'build/images.lock.json,build/manifest.json', fingerprint: true, allowEmptyArchive: true)
-    archiveArtifacts(artifacts: 'build/records/**,build/reports/**,build/logs/**,build/pipelines/**', allowEmptyArchive: true)
     ifInstalled { recordIssues(enabledForFailure: true, skipPublishingChecks: true, tools: [sarif(pattern: 'build/reports/findings.sarif')]) }
     ifInstalled { publishHTML([reportDir: 'build/reports', reportFiles: 'report.html', reportName: 'Trainshed',
                                allowMissing: true, keepAll: true, alwaysLinkToLastBuild: true]) }
     ifInstalled {
-        String outcome = currentBuild.currentResult
-        String conclusion = outcome == 'SUCCESS' ? 'SUCCESS' : 'FAILURE'
-        publishChecks(name: 'Trainshed', title: outcome, summary: readFile('build/reports/summary.md'), conclusion: conclusion)
+        publishChecks(name: 'Trainshed', title: currentBuild.currentResult, summary: readFile('build/reports/summary.md'),
+                      conclusion: currentBuild.currentResult == 'SUCCESS' ? 'SUCCESS' : 'FAILURE')
     }
 }
 
-// The embedded services end with the build; what they hold stays in the workspace.
+// What is embedded (an engine too, where the agent has none) ends with the build; what it holds stays in the workspace.
 void end() {
-    if (env.TRAINSHED_ENV == 'local') { sh(label: 'local down', script: "${command('local')} down") }
+    sh(label: 'local down', script: "${command('local')} down")
 }
 
 // Steps of plugins that a controller may lack.
