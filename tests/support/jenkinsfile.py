@@ -20,7 +20,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = Path(__file__).parent / "jenkins"
 PATIENCE_SECONDS = 900.0
-URL = "http://jenkins.invalid/job/team/job/sample"
+URL = "http://jenkins.invalid/job"
 MAIN: Mapping[str, str] = {"BRANCH_NAME": "main", "BRANCH_IS_PRIMARY": "true"}
 PULL_REQUEST: Mapping[str, str] = {
     "BRANCH_NAME": "PR-7",
@@ -139,7 +139,11 @@ class Controller:
 
     def workspace(self, agent: str = "built-in") -> Path:
         """Return the job's workspace on an agent."""
-        return self.home / "agents" / agent / "workspace" / re.sub(r"[^A-Za-z0-9.-]", "_", self.job)
+        return self.home / "agents" / agent / "workspace" / self._folder
+
+    @property
+    def _folder(self) -> str:
+        return re.sub(r"[^A-Za-z0-9.-]", "_", self.job)
 
     def build(
         self,
@@ -153,7 +157,7 @@ class Controller:
     ) -> Events:
         """Build a commit and return what happened. Further keys: `Main.groovy` and `Build.groovy` read them."""
         self.builds += 1
-        home = self.home / "builds" / str(self.builds)
+        home = self.home / "builds" / self._folder / str(self.builds)
         home.mkdir(parents=True)
         sha = git(self.repository, "rev-parse", commit)
         number = str(self.builds)
@@ -171,7 +175,7 @@ class Controller:
                 "BUILD_NUMBER": number,
                 "BUILD_ID": number,
                 "BUILD_TAG": f"jenkins-sample-{number}",
-                "BUILD_URL": f"{URL}/{number}/",
+                "BUILD_URL": f"{URL}/{self.job.replace('/', '/job/')}/{number}/",
                 "CI": "true",
                 **branch,
             },

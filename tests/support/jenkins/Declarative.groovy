@@ -82,12 +82,14 @@ class Declarative {
         if (failure) { throw failure }
     }
 
-    /** Every stage in order; after a failure the others are skipped. */
+    /** Every stage in order, from the one on that a restart asks for; after a failure the others are skipped. */
     private Throwable stages() {
         Throwable failure = null
+        String awaited = build.scenario.restart_from
         Section.read('stages', script, parts.stages, [stage: { String name, Closure body ->
-            if (failure) {
-                build.log.event('stage skipped', name: name, why: 'earlier failure')
+            if (name == awaited) { awaited = null }
+            if (failure || awaited) {
+                build.log.event('stage skipped', name: name, why: failure ? 'earlier failure' : 'restarted from a later one')
                 return
             }
             try {

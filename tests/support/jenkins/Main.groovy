@@ -29,7 +29,7 @@ class Main {
         } catch (Throwable failure) {
             build.result = Build.resultOf(failure)
             log.event('failed', error: build.masked(failure.message), type: failure.class.name)
-            build.console("${failure}\n" + failure.stackTrace.findAll { !(it.className ==~ /(java|jdk|groovy|org)\..*/) }.collect { "    at ${it}" }.join('\n'))
+            build.console("${failure}\n" + failure.stackTrace.findAll { it.fileName == 'WorkflowScript.groovy' }.collect { "    at ${it}" }.join('\n'))
         } finally {
             build.log.event('end', result: build.currentResult, description: build.description == null ? null : build.masked(build.description))
             build.turn.leave()
