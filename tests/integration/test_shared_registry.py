@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.repositories import Repository
 from tests.support.sample_project import Sample, docker
 
 PULL_REQUEST = {"BUILD_URL": "http://127.0.0.1/job/7/", "CHANGE_ID": "7", "CHANGE_TARGET": "main", "BRANCH_NAME": "PR-7"}
@@ -28,6 +29,9 @@ def checkout(root: Path, engine: str, base: str, registry: str) -> Sample:
     made = Sample(root, engine, base=base)
     made.append("trainshed.toml", f'\n[environments.shared]\nregistry = {{ url = "{registry}/shared", insecure = true }}\n')
     made.environment["TRAINSHED_ENV"] = "shared"
+    repository = Repository.new(root)
+    repository.commit()
+    repository.git("update-ref", "refs/remotes/origin/main", "HEAD")  # as Jenkins fetches the target of a pull request
     identity = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
     commands = (
         ("init", "-q", "-b", "main"),

@@ -61,7 +61,7 @@ def test_a_secret_or_a_wrong_setting_can_always_be_mended_so_it_fails(kind: str)
 def test_a_waiver_for_a_finding_without_a_fix_is_used_before_it_is_tolerated() -> None:
     unfixed, given = replace(HIGH, fixed=""), waiver()
     judgement = judge([unfixed], fail_on="high", unfixed="tolerate", waivers=[given], today=TODAY, component="train")
-    assert (judgement.waived, judgement.unfixed, judgement.used) == ((unfixed,), (), {given})
+    assert (judgement.waived, judgement.unfixed, judgement.used) == ((unfixed,), (), frozenset({given}))
 
 
 @pytest.mark.parametrize("given", [waiver(), waiver(days=0), waiver(components=("other", "train")), waiver(package="libxml2")])
