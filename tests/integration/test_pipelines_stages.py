@@ -194,7 +194,7 @@ def test_templates_compile_in_one_process_beside_other_work(room: Room) -> None:
     good = {name for name, result in results.items() if result.good}
     assert good == {"again", "prints"}
     assert {result.exit_code for result in results.values() if not result.good} == {2}
-    assert results["bad"].message.startswith("pipeline_templates/bad.py:1: ValueError: no\n")
+    assert results["bad"].message.startswith("pipeline_templates/bad.py:1: ValueError: no. Mend ")
     assert results["bad"].log == "build/logs/bad.compile.log"
     assert "pipelineInfo.name is missing" in results["broken"].message
     assert "exec-train.container.image: 'python:3.11' is no component of this repository" in results["foreign"].message
@@ -227,7 +227,7 @@ def test_verify_fails_on_what_was_changed_by_hand(warm: Room) -> None:
     assert "the stamped pipeline is not UTF-8" in one(verifying.verify(warm.context)).message
     stamped.unlink()
     result = one(verifying.verify(warm.context))
-    assert (result.exit_code, result.message) == (2, "build/pipelines/training.yaml: not stamped yet\nRun `trainshed stamp`.")
+    assert (result.exit_code, result.message) == (2, "build/pipelines/training.yaml: not stamped yet. Run `trainshed stamp`.")
 
 
 def test_verify_shows_what_nobody_pins_and_asks_kfp_again_for_new_content(warm: Room) -> None:
