@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -178,7 +178,7 @@ class _Launch:
             self._record(one, state="CANCELED", good=False)
             self._finish(self._failed(one, followed.error.message, followed.error.exit_code))
             return
-        told = [{"gate": str(each.gate), "passed": each.passed, "value": each.value} for each in judged]
+        told = [{"gate": str(each.gate), "passed": each.passed, "value": each.value, "message": each.message} for each in judged]
         self._record(one, state=run.state, good=run.state == "SUCCEEDED" and not missed, gates=told)
         if run.state != "SUCCEEDED":
             self._finish(self._failed(one, f"run {run.id} {run.state}" + (f": {run.error}" if run.error else "")))
@@ -210,7 +210,7 @@ class _Launch:
             seconds=time.monotonic() - one.started,
             log=self._context.config.project.shown(log) if log else None,
             details={**self._facts(one), "tasks": [{"name": task.name, "state": task.state} for task in run.tasks], **more},
-            cases=_cases(one.prepared.name, run) if run.finished else (),
+            cases=(*_cases(one.prepared.name, run), *_gate_cases(one.prepared.name, more.get("gates", ()))) if run.finished else (),
             exit_code=exit_code,
         )
 
@@ -265,6 +265,11 @@ def _cases(name: str, run: Run) -> tuple[Case, ...]:
         )
         for task in run.tasks
     )
+
+
+def _gate_cases(name: str, told: Iterable[Mapping[str, Any]]) -> list[Case]:
+    """Return the gates as test cases."""
+    return [Case(name=f"gate {gate['gate']}", suite=name, failure="" if gate["passed"] else gate["message"]) for gate in told]
 
 
 def _seconds(started: str, ended: str) -> float:

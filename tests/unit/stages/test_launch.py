@@ -99,7 +99,11 @@ def test_a_followed_run_tells_every_task_and_its_model_may_be_deployed(lab: Lab)
     assert (result.status, result.details["metrics"]) == (Status.DONE, {"train.auc": 0.9, "train.model.rows": 3.0})
     assert [gate["passed"] for gate in result.details["gates"]] == [True, True]
     assert "launch training: train SUCCEEDED" in said
-    assert [(case.name, case.suite, case.failure) for case in result.cases] == [("train", "training", "")]
+    assert [(case.name, case.suite, case.failure) for case in result.cases] == [
+        ("train", "training", ""),
+        ("gate auc >= 0.8", "training", ""),
+        ("gate rows == 3", "training", ""),
+    ]
     newest = lab.events()[0].document
     assert (newest["state"], newest["good"]) == ("SUCCEEDED", True)
     assert newest["artifacts"] == {"train.model": {"uri": "file:///model", "type": "system.Model"}}
