@@ -84,6 +84,8 @@ class Embedded:
             ended += [name] if done else []
             if name == PREDICTION:
                 self._remove_tasks()
+            elif name == KUBEFLOW:
+                self._end_runs()
         self._engine_host = None
         return ended
 
@@ -97,6 +99,16 @@ class Embedded:
             message = f"no embedded service '{name}'{suggestion(name, NAMES)}"
             raise UsageError(message, next_step=f"Known: {', '.join(NAMES)}.")
         return self._daemon(name).log
+
+    def _end_runs(self) -> None:
+        """End the runs, and remove the containers, of a Kubeflow that was killed; one that ends by itself leaves none."""
+        from trainshed.local.kubeflow.runs import Runs, left_over
+
+        folder = self.state / KUBEFLOW / "runs"
+        if left := left_over(folder):
+            runs = Runs(folder, engine=self.found_engine())
+            runs.adopt(left)
+            runs.close()
 
     def _remove_tasks(self) -> None:
         """Remove the containers that a Prediction Service left because it was killed; one that ends by itself leaves none."""

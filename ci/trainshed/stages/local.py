@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from trainshed.errors import TrainshedError
+from trainshed.local import engine
 from trainshed.local.services import ENGINE, KUBEFLOW, NAMES, PREDICTION, REGISTRY, Embedded, ServiceStatus
 from trainshed.results import Report, Result, Status
 from trainshed.stages.context import Context
@@ -58,8 +59,17 @@ def logs(context: Context, names: Sequence[str] = ()) -> Report:
 
 
 def down(context: Context) -> Report:
-    """Stop the embedded services, the engine last; what they hold on disk stays."""
+    """Stop the embedded services, the engine last; what they hold on disk stays.
+
+    On an engine of the machine's own, what killed commands left is removed too: it is the last that a build does.
+    """
+    host = context.embedded.found_engine()
     ended = context.embedded.down()
+    if host is not None and host == context.embedded.found_engine() and engine.listens(host):
+        from trainshed.tools.docker import Engine
+
+        with Engine.connect(host) as found:
+            found.sweep()
     context.console.line(f"stopped: {', '.join(ended)}" if ended else "nothing ran")
     states = [(name, Status.DONE if name in ended else Status.SKIPPED) for name in NAMES]
     return Report(stage="local-down", results=tuple(Result(name=name, stage="local-down", status=state) for name, state in states))

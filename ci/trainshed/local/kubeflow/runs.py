@@ -36,6 +36,11 @@ def write_status(folder: Path, status: Mapping[str, Any]) -> None:
     files.write_json(folder / "status.json", status)
 
 
+def left_over(folder: Path) -> list[str]:
+    """Return the runs below a folder of runs that have not come to their end."""
+    return [file.parent.name for file in sorted(folder.glob("*/status.json")) if read_status(file.parent)["state"] not in FINAL]
+
+
 def log_of(folder: Path, task: str) -> Path:
     """Return the log of a task."""
     return folder / "logs" / f"{task}.log"
