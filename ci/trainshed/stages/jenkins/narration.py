@@ -72,7 +72,9 @@ class Narrator:
         self._parallel: _Parallel | None = None
 
     def feed(self, text: str) -> list[str]:
-        """Take the next piece; return what happened in it. The last line waits until it is whole."""
+        """Take the next piece; return what happened in it. The last line waits until it is whole. An empty piece: nothing has come."""
+        if not text:
+            return list(self._new(self._pending()))
         *lines, self._rest = (self._rest + text).split("\n")
         return [event for line in lines for event in self._new(self._line(line))]
 

@@ -112,13 +112,17 @@ class _Watch:
     def _piece(self, build: Build) -> bool:
         """Read on in the console; tell whether there may be more."""
         text, end, more = self._client.console(build, self._read)
-        if end < self._read:  # killed, the controller lost the end of what it had shown: read all of it again, tell only what is new
-            self._narrator.rewind()
-            self._read = 0
+        if end < self._read:
+            self._from_the_start()
             return True
         self._read = end
         self._tell(self._narrator.feed(text), build)
         return more
+
+    def _from_the_start(self) -> None:
+        """Read all of the console again; only what is new is told."""
+        self._narrator.rewind()
+        self._read = 0
 
     def _answer(self, ask: Callable[[], T]) -> T | None:
         """Ask; None while the controller is away for a while, such as for a restart."""
@@ -126,6 +130,7 @@ class _Watch:
             answer = ask()
         except Unavailable as error:
             now = time.monotonic()
+            self._from_the_start()  # killed, a controller loses the end of a log, which then grows on past where it was read
             if self._away is None:
                 self._context.console.warning(f"{error.message}; waiting for it")
                 self._away = now

@@ -188,6 +188,13 @@ def test_a_log_that_lost_its_end_and_grew_again_is_told_once() -> None:
     assert first + rest == TOLD
 
 
+def test_a_stage_that_says_nothing_for_a_while_is_told_all_the_same() -> None:
+    narrator = Narrator()
+    assert narrator.feed("[Pipeline] { (plan)\n[Pipeline] sh (pl") == []
+    assert narrator.feed("") == ["stage plan"]
+    assert narrator.feed("an)\n[Pipeline] }\n") == ["stage plan: ended"]
+
+
 def test_the_same_event_twice_in_a_log_is_told_twice() -> None:
     assert told("waits\nStill waiting to schedule task\nStill waiting to schedule task\n") == ["waits for an agent"] * 2
 
