@@ -45,7 +45,7 @@ def _fresh() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def docker_host() -> Iterator[str]:
+def docker_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return the engine's address, as ``DOCKER_HOST`` has it for the whole run; the programs that tests start are there too."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
@@ -56,6 +56,7 @@ def docker_host() -> Iterator[str]:
             for program in ("docker-registry", "debootstrap"):
                 debian.program(program, program, log=STATE / "install.log", notify=_told, instead=f"Install {program}.")
         patch.setenv("DOCKER_HOST", host)
+        patch.setenv("TRAINSHED_SLOTS", str(tmp_path_factory.mktemp("slots")))  # the other worker's work is not to be waited for
         yield host
 
 
