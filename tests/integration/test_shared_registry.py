@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,15 +31,6 @@ def checkout(root: Path, engine: str, base: str, registry: str) -> Sample:
     repository = Repository.new(root)
     repository.commit()
     repository.git("update-ref", "refs/remotes/origin/main", "HEAD")  # as Jenkins fetches the target of a pull request
-    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
-    commands = (
-        ("init", "-q", "-b", "main"),
-        ("add", "-A"),
-        ("commit", "-q", "-m", "all"),
-        ("update-ref", "refs/remotes/origin/main", "HEAD"),
-    )
-    for words in commands:
-        subprocess.run(["git", *identity, *words], cwd=root, check=True, capture_output=True)
     return made
 
 
