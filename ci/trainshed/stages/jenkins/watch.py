@@ -95,7 +95,8 @@ class _Watch:
         pause, ended = _FIRST_PAUSE, False
         while True:
             before, last = self._read, ended
-            more = self._answer(partial(self._piece, build))
+            piece = self._answer(partial(self._client.console, build, before))
+            more = None if piece is None else self._take(piece, build)
             if more is False and last:
                 self._tell(self._narrator.finish(), build)
                 return build
@@ -109,9 +110,9 @@ class _Watch:
             pause = _FIRST_PAUSE if self._read > before else min(_LONGEST_PAUSE, pause * 1.5)
             process.pause(pause)
 
-    def _piece(self, build: Build) -> bool:
-        """Read on in the console; tell whether there may be more."""
-        text, end, more = self._client.console(build, self._read)
+    def _take(self, piece: tuple[str, int, bool], build: Build) -> bool:
+        """Tell what a piece of the console says; tell whether there may be more."""
+        text, end, more = piece
         if end < self._read:
             self._from_the_start()
             return True

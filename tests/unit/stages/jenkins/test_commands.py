@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.jenkins_project import LOCK, PATIENCE_SECONDS, Done, Project, ended, failed, record, toml
+from tests.support.jenkins_project import LOCK, Done, Project, failed, record, toml
 from tests.support.jenkins_server import FakeBuild, running_jenkins
 from trainshed.stages import jenkins
 
@@ -47,7 +47,13 @@ def said(child: subprocess.Popen[str], text: str) -> str:
 
 
 def rest(child: subprocess.Popen[str], *, code: int) -> Done:
-    return ended(child, code=code)
+    """Wait for the end of a command that `said` something: what is buffered of its words is part of the rest."""
+    assert child.stdout is not None
+    assert child.stderr is not None
+    with child:
+        told, out = child.stderr.read(), child.stdout.read()
+    assert child.returncode == code, told
+    return Done(child.returncode, json.loads(out), told)
 
 
 # -- trigger
@@ -116,7 +122,8 @@ def test_triggered_and_killed_the_build_is_followed_by_the_item_of_the_queue(pro
     child = project.start("jenkins", "trigger", "--wait")
     told = said(child, "watch --queue")
     child.kill()
-    child.communicate(timeout=PATIENCE_SECONDS)
+    with child:
+        pass
     queue = told.partition("--queue ")[2].split()[0]
     project.main.add_build("FAILURE")  # somebody else's, and newer than the item
     child = project.start("jenkins", "watch", "--queue", queue, "--branch", "main")
