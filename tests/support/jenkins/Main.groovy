@@ -83,7 +83,7 @@ class Main {
             Grammar.errors(parsed(new File(name), Phases.CONVERSION).AST).each { log.event('error', file: name, error: it) }
             Uses uses = new Uses(source)
             source.AST.classes.each { uses.visitClass(it) }
-            uses.found.each { log.event(it + [file: name], 'use ' + it.kind) }
+            uses.found.each { log.event(it + [file: name], it.kind as String) }
         }
         log.close()
     }
