@@ -7,6 +7,7 @@ import http.server
 import re
 import secrets
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -61,6 +62,7 @@ class JenkinsServer:
     anonymous: Collection[str] = frozenset()
     crumbs: bool = True
     starting: bool = False
+    tls: ssl.SSLContext | None = None
     requests: list[Asked] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
@@ -72,7 +74,7 @@ class JenkinsServer:
         self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._held.bind(("127.0.0.1", 0))
         self.port = int(self._held.getsockname()[1])
-        self.url = f"http://127.0.0.1:{self.port}{self.prefix}"
+        self.url = f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}{self.prefix}"
         self.state.root_url = self.state.root_url or self.url
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -87,6 +89,8 @@ class JenkinsServer:
         self.starting = starting
         self._server = _Server(("127.0.0.1", self.port), _Handler)
         self._server.controller = self
+        if self.tls is not None:  # the handshake is the handler's thread's
+            self._server.socket = self.tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
         self._thread.start()
 

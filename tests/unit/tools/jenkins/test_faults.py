@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import ipaddress
+import ssl
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from tests.support.jenkins_client import PATIENT, in_background, wait_for
-from tests.support.jenkins_server import KEY, WORD, FakeJob, JenkinsServer
+from tests.support.jenkins_server import KEY, WORD, FakeJob, JenkinsServer, running_jenkins
 from trainshed.errors import RemoteError, UsageError
 from trainshed.tools import jenkins as tool
 from trainshed.tools.jenkins import Build, Jenkins, Job
 
 pytestmark = pytest.mark.sockets
+
+
+def certificate(folder: Path) -> Path:
+    """Write a certificate for 127.0.0.1 that signs itself, and its key, into one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "controller")])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "both.pem").write_bytes(made.public_bytes(Encoding.PEM) + secret)
+    return folder / "both.pem"
 
 
 class TestWhatGoesWrong:
@@ -132,6 +156,21 @@ class TestWhatGoesWrong:
         ):
             jenkins.job("team/repo", "main")
         assert "SSL_CERT_FILE" in caught.value.next_step
+
+    def test_a_certificate_is_trusted_where_the_bundle_of_the_machine_holds_its_signer(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bundle, context = certificate(tmp_path), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(bundle)
+        for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT"):
+            monkeypatch.delenv(name, raising=False)
+        with running_jenkins(tls=context) as server:
+            server.root.job("small")
+            with Jenkins.connect(server.url, user="ada", token=KEY) as jenkins, pytest.raises(RemoteError, match="self-signed"):
+                jenkins.job("small")
+            monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+            with Jenkins.connect(server.url, user="ada", token=KEY) as jenkins:
+                assert jenkins.job("small").path == "small"
 
     def test_a_password_of_netrc_is_not_used(self, server: JenkinsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / ".netrc").write_text("machine 127.0.0.1 login ada password 11aa\n")
