@@ -15,8 +15,6 @@ from tests.support.jenkins_project import LOCK, Done, Project, failed, record, t
 from tests.support.jenkins_server import FakeBuild, running_jenkins
 from trainshed.stages import jenkins
 
-pytestmark = pytest.mark.sockets
-
 STAGES = """[Pipeline] stage
 [Pipeline] { (images)
 [Pipeline] parallel
