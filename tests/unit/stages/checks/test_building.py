@@ -12,6 +12,7 @@ from trainshed.errors import UsageError
 from trainshed.keys import Secret
 from trainshed.stages.checks import building
 from trainshed.stages.checks.test import _footing, _replaced
+from trainshed.tools import apt
 
 
 @pytest.fixture(autouse=True)
@@ -74,11 +75,11 @@ def test_mounted_secrets_become_private_files_and_others_do_not(tmp_path: Path, 
 
 
 def test_apt_s_settings_are_a_secret_of_their_own_and_none_where_nothing_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(building.apt, "configuration", lambda: 'Acquire::http::Proxy "http://me:apt-word@proxy:1";\n')
+    monkeypatch.setattr(apt, "configuration", lambda: 'Acquire::http::Proxy "http://me:apt-word@proxy:1";\n')
     with building._secrets(["apt"], {}, tmp_path / "scratch", tmp_path) as found:
         assert found["apt"].read_text() == 'Acquire::http::Proxy "http://me:apt-word@proxy:1";\n'
         assert "apt-word" in building._masked(found)
-    monkeypatch.setattr(building.apt, "configuration", lambda: "")
+    monkeypatch.setattr(apt, "configuration", lambda: "")
     with building._secrets(["apt"], {}, tmp_path / "scratch", tmp_path) as found:
         assert found == {}
 
