@@ -48,8 +48,10 @@ OPTIONAL = {"recordIssues", "sarif", "publishHTML", "publishChecks"}
 WHITELISTED: Mapping[tuple[str, str], str] = {
     ("java.util.List", "add"): "java.util.Collection add",
     ("java.util.List", "contains"): "java.util.Collection contains",
-    ("java.lang.String", "split"): "java.lang.String split",
+    ("java.lang.String", "tokenize"): "DefaultGroovyMethods tokenize java.lang.String java.lang.String",
+    ("sh()", "tokenize"): "DefaultGroovyMethods tokenize java.lang.String java.lang.String",
     ("sh()", "trim"): "java.lang.String trim",
+    ("PropertyExpression", "split"): "java.lang.String split, of a message",
     ("groovy.lang.Closure", "call"): "groovy.lang.Closure call",
     ("currentBuild", "getBuildCauses"): "RunWrapper of workflow-support",
     ("currentBuild.getBuildCauses()", "isEmpty"): "java.util.Collection isEmpty, of a list of JSON",

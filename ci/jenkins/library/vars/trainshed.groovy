@@ -107,20 +107,19 @@ boolean pipelines() {
     return !timer() && (params.PIPELINES || !params.COMPONENTS)
 }
 
-String[] lines(String stage, String arguments) {
-    String told = sh(label: stage, returnStdout: true, script: "${command(stage)} ${arguments}").trim()
-    return told ? told.split('\n') : []
+List lines(String stage, String arguments) {
+    return sh(label: stage, returnStdout: true, script: "${command(stage)} ${arguments}").tokenize('\n')
 }
 
 void toolkit(String stage, String arguments) {
     access { sh(label: stage, script: "${command(stage)} ${arguments}") }
 }
 
-// Bind by name what the environment asks for. A fork gets nothing, and a pull request nothing of production: the toolkit sees to it.
+// Bind by name what the toolkit tells for the environment, nothing of production to a pull request. A fork's scripts could name anything: not asked.
 void access(Closure body) {
     List bound = []
-    for (String line in lines('jenkins', 'bindings')) {
-        String[] words = line.split(' ')
+    for (String line in (env.CHANGE_FORK ? [] : lines('jenkins', 'bindings'))) {
+        List words = line.tokenize(' ')
         if (words[0] == 'string') {
             bound.add(string(variable: words[1], credentialsId: words[2]))
         } else if (words[0] == 'file') {
@@ -135,13 +134,13 @@ void access(Closure body) {
 // A branch for each component that has work, bases first; then all at once, which finds them done and writes the lock.
 void images() {
     String label = env.CHANGE_FORK ? '' : params.FANOUT_LABEL
-    String[] waves = []
+    List waves = []
     access { waves = lines('plan', "--branches ${label ? '--distributed' : ''} -- \$COMPONENTS") }
     List stashed = []
     try {
         for (String wave in waves) {
             Map branches = [failFast: params.FAIL_FAST]
-            for (String name in wave.split(' ')) {
+            for (String name in wave.tokenize(' ')) {
                 String component = name
                 branches[component] = { label ? branch(component, label, stashed) : toolkit('images', "-- '${component}'") }
             }
@@ -195,6 +194,6 @@ void ifInstalled(Closure body) {
     try {
         body()
     } catch (NoSuchMethodError missing) {
-        echo("not installed: ${missing.message}")
+        echo("not installed: ${missing.message.split(' found')[0]}") // and not the hundreds of steps that there are
     }
 }
