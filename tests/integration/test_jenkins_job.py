@@ -10,7 +10,7 @@ import pytest
 
 from tests.support import groovy
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "ci" / "jenkins" / "jobs" / "trainshed.groovy"
 HARNESS = ROOT / "tests" / "data" / "jenkins" / "job_dsl.groovy"
 VARIABLES = {"REPOSITORY_URL": "https://github.com/example/diagnosis", "MAIN_BRANCH": "main", "FOLDER": "trainshed", "MAIN_FOLDER": ""}

@@ -20,8 +20,6 @@ from jenkinsapi.utils.requester import Requester
 from tests.support.jenkins_server import KEY, WORD, FakeJob, JenkinsServer, Parameter, running_jenkins
 from tests.support.jenkins_tree import BadTree, as_python, parse
 
-pytestmark = pytest.mark.sockets
-
 PARAMETERS = (Parameter("A", "1"), Parameter("B", default=False, kind="Boolean"), Parameter("C", None, "Choice", ("x", "y")))
 
 
