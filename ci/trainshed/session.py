@@ -23,6 +23,8 @@ from trainshed.tools import process
 LAST_MOMENT_SECONDS = 4.0
 _FORCE_SECONDS = 10.0
 _RUNS = {Tier.LAPTOP: "a run on a laptop or of a fork", Tier.PULL_REQUEST: "a run of a pull request or branch", Tier.MAIN: "a run of main"}
+_BOUND = {"string": "", "username-password": "_PSW"}
+"""What is added to a bound variable's name where it holds the secret itself; of a file it holds the path."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -61,9 +63,14 @@ def opened(config: Config, console: Console) -> Iterator[Context]:
 
 
 def confidential(config: Config) -> list[str]:
-    """Return what must never be shown: values of secret variables, and log-ins in the addresses of proxies, indexes and ledger."""
+    """Return what must never be shown: values of secret variables, and log-ins in the addresses of proxies, indexes and ledger.
+
+    Jenkins masks what it binds in the console alone: in logs and reports, which are archived, it is masked here.
+    """
     auth = config.environment.kubeflow.auth
     variables = [secret.env for secret in config.build.secrets.values()] + [auth.password_env, auth.value_env]
+    bound = [(variable, told.partition(":")[0]) for variable, told in config.environment.credentials.items()]
+    variables += [variable + _BOUND[kind] for variable, kind in bound if kind in _BOUND]
     values = [settings.variable(name) or "" for name in variables if name]
     addresses = [*settings.proxies().values(), *settings.pip_settings().values(), config.ledger_url]
     return [*(text for value in values for text in masking.texts(value)), *(text for url in addresses for text in masking.logins(url))]

@@ -56,3 +56,15 @@ def test_a_command_masks_the_secrets_of_its_configuration_and_of_this_machine(pr
     with session.opened(config.load(project / "trainshed.toml", environment="local"), Console(stream)) as context:
         context.console.line("index-word dex-word proxy-word pip-word ledger-word other-word")
     assert stream.getvalue() == "*** *** *** *** *** other-word\n"
+
+
+def test_what_jenkins_binds_is_masked_in_what_is_archived_too(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "trainshed.toml").write_text(
+        '[project]\nname = "small"\n'
+        '[environments.local.credentials]\nTOKEN = "string:t"\nREGISTRY = "username-password:r"\nUNSET = "string:u"\n'
+    )
+    for name, value in {"TOKEN": "text-word", "REGISTRY_USR": "user-name", "REGISTRY_PSW": "pass-word"}.items():
+        monkeypatch.setenv(name, value)
+    found = session.confidential(config.load(project / "trainshed.toml", environment="local"))
+    assert {"text-word", "pass-word"} <= set(found)
+    assert "user-name" not in found
