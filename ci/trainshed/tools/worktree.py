@@ -40,7 +40,7 @@ def fetch(root: Path, commit: str) -> None:
     """
     if resolve(root, commit):
         return
-    words = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "origin")
+    words = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", "origin")  # a name from outside is never an option
     said = ""
     for wanted in ((commit,), ()):
         outcome = _git(root, *words, *wanted, check=False, limit=_FETCH_SECONDS)

@@ -97,6 +97,12 @@ def test_a_commit_that_nobody_has_is_said(clone: Path) -> None:
         worktree.fetch(clone, "1" * 40)
 
 
+def test_what_is_no_commit_at_all_is_no_option_of_git(clone: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is not in this repository"):
+        worktree.fetch(clone, f"--upload-pack=touch {tmp_path}/pwned;git-upload-pack")
+    assert not (tmp_path / "pwned").exists()
+
+
 def test_a_folder_outside_of_a_repository_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     with pytest.raises(UsageError, match="not in a git repository"):
