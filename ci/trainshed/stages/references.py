@@ -18,6 +18,7 @@ from trainshed.tools.kubeflow import NotFound, Version
 
 MANIFEST = f"build/{FILE_NAME}"
 _UPLOAD = "Run `trainshed upload`."
+_NEEDED = frozenset({"pipeline_id", "version_id", "version"})
 
 
 class References:
@@ -87,8 +88,8 @@ class References:
         if not self._context.config.jenkins.url:
             return None
         for told, manifest in self._archived():
-            facts = manifest.get("pipelines", {}).get(name)
-            if facts and manifest.get("environment") == self._context.config.environment.name:
+            facts = (manifest.get("pipelines") or {}).get(name) or {}
+            if facts.keys() >= _NEEDED and manifest.get("environment") == self._context.config.environment.name:
                 return facts, f"version {facts['version']}, uploaded by {told}"
         return None
 

@@ -70,6 +70,7 @@ def test_else_the_newest_green_build_of_the_branch_that_uploaded_it_here_counts(
     lab.green(commit="e" * 40)
     lab.green(commit="f" * 40, environment="dev")
     lab.green(commit="f" * 40, pipelines={})
+    lab.green(commit="f" * 40, pipelines={"training": {"version": "of another Trainshed"}})
     lab.job.add_build("SUCCESS", commit="f" * 40)
     lab.job.add_build("FAILURE", commit=lab.commit)
     cause = lab.launch()
