@@ -76,7 +76,7 @@ COMMANDS: tuple[Command, ...] = (
                 flags=("--branches",),
                 argument="branches",
                 kind="flag",
-                help="print a line for each component that needs work, `WAVE NAME`, for a driver that fans out",
+                help="print the components that need work, a line for each wave, bases first: for a driver that fans out",
             ),
             Option(
                 flags=("--distributed",),
