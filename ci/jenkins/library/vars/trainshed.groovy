@@ -95,7 +95,7 @@ String command(String stage) {
 
 boolean primary() {
     List names = env.TRAINSHED_MAIN_BRANCH ? [env.TRAINSHED_MAIN_BRANCH] : ['main', 'master']
-    return !env.CHANGE_ID && (env.BRANCH_IS_PRIMARY == 'true' || names.contains(env.BRANCH_NAME))
+    return !env.CHANGE_ID && !env.TAG_NAME && (env.BRANCH_IS_PRIMARY == 'true' || names.contains(env.BRANCH_NAME))
 }
 
 boolean timer() {
