@@ -88,13 +88,13 @@ def call(Map given = [:]) {
     }
 }
 
-// The repository's own script of a stage; where there is none, the agent's command.
+// The repository's own script of a stage; where there is none, the agent's command. By exec, so that an abort waits for its end.
 String command(String stage) {
-    return fileExists("scripts/${stage}") ? "scripts/${stage}" : "trainshed ${stage}"
+    return "exec ${fileExists("scripts/${stage}") ? "scripts/${stage}" : "trainshed ${stage}"}"
 }
 
 boolean primary() {
-    List names = env.TRAINSHED_MAIN_BRANCH ? [env.TRAINSHED_MAIN_BRANCH] : ['main', 'master']
+    List names = (env.TRAINSHED_MAIN_BRANCH ?: 'main master').tokenize(' ')
     return !env.CHANGE_ID && !env.TAG_NAME && (env.BRANCH_IS_PRIMARY == 'true' || names.contains(env.BRANCH_NAME))
 }
 
@@ -134,9 +134,8 @@ void access(Closure body) {
 // A branch for each component that has work, bases first; then all at once, which finds them done and writes the lock.
 void images() {
     String label = env.CHANGE_FORK ? '' : params.FANOUT_LABEL
-    List waves = []
+    List waves = [], stashed = []
     access { waves = lines('plan', "--branches ${label ? '--distributed' : ''} -- \$COMPONENTS") }
-    List stashed = []
     try {
         for (String wave in waves) {
             Map branches = [failFast: params.FAIL_FAST]
@@ -146,6 +145,9 @@ void images() {
             }
             parallel(branches)
         }
+    } catch (Throwable failure) {
+        sh(label: 'no lock', script: 'rm -f build/images.lock.json') // there may be that of one branch
+        throw failure
     } finally {
         for (String component in stashed) { unstash("images-${component}") }
     }
@@ -159,7 +161,7 @@ void branch(String component, String label, List stashed) {
         try {
             toolkit('images', "-- '${component}'")
         } finally {
-            stash(name: "images-${component}", includes: "build/records/**,build/**/${component}.*", allowEmpty: true)
+            stash(name: "images-${component}", includes: 'build/records/**,build/logs/**,build/reports/sbom/**', allowEmpty: true)
             stashed.add(component)
             end()
         }
@@ -178,10 +180,8 @@ void report() {
     ifInstalled { recordIssues(enabledForFailure: true, skipPublishingChecks: true, tools: [sarif(pattern: 'build/reports/findings.sarif')]) }
     ifInstalled { publishHTML([reportDir: 'build/reports', reportFiles: 'report.html', reportName: 'Trainshed',
                                allowMissing: true, keepAll: true, alwaysLinkToLastBuild: true]) }
-    ifInstalled {
-        publishChecks(name: 'Trainshed', title: currentBuild.currentResult, summary: readFile('build/reports/summary.md'),
-                      conclusion: currentBuild.currentResult == 'SUCCESS' ? 'SUCCESS' : 'FAILURE')
-    }
+    ifInstalled { publishChecks(name: 'Trainshed', title: currentBuild.currentResult, summary: readFile('build/reports/summary.md'),
+                                conclusion: currentBuild.currentResult == 'SUCCESS' ? 'SUCCESS' : 'FAILURE') }
 }
 
 // What is embedded (an engine too, where the agent has none) ends with the build; what it holds stays in the workspace.
