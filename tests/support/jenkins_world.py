@@ -43,9 +43,6 @@ without-db = "warn"
 registry = {{ url = "{registry}/production", insecure = true }}
 trust = "main"
 credentials = {{ PRODUCTION = "string:production" }}
-
-[environments.flaky]
-registry = {{ url = "{flaky}", insecure = true }}
 """
 _LEAKING = ("TRAINSHED_", "BUILD_", "CHANGE_", "BRANCH_", "AWS_", "KF_", "KUBEFLOW_", "JENKINS_", "JOB_")
 _PROGRAM = f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m trainshed "$@"\n'
@@ -107,12 +104,12 @@ class World:
             subprocess.run([sys.executable, "-m", "trainshed", "local", "down"], env=environment, check=False, capture_output=True)
 
 
-def make(root: Path, classes: Path, *, engine: str, base: str, registry: str, flaky: str, ledger: str) -> World:
+def make(root: Path, classes: Path, *, engine: str, base: str, registry: str, ledger: str) -> World:
     """Make the repository and the controller; nothing is built yet."""
     sample = Sample(root / "repository", engine, base=base)
     project = f"sample-{secrets.token_hex(3)}"
     sample.write("trainshed.toml", CONFIGURATION.replace('"sample"', f'"{project}"'))
-    sample.append("trainshed.toml", ENVIRONMENTS.format(registry=registry, flaky=flaky))
+    sample.append("trainshed.toml", ENVIRONMENTS.format(registry=registry))
     sample.write(".gitignore", "/.venv/\n/.trainshed/\n/build/\n__pycache__/\n")
     # As many rows as nobody asks for by accident: then the task goes on until it is stopped.
     patient = PREPARE.replace("given.out.parent", "__import__('time').sleep(given.rows // 4711 * 600)\n    given.out.parent", 1)

@@ -6,6 +6,7 @@ so that a file that would fail there fails here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -191,7 +192,11 @@ class Controller:
             **scenario,
         }
         (home / "scenario.json").write_text(json.dumps(document))
-        _run(self.classes, "run", home / "scenario.json", home / "events.jsonl")
+        try:
+            _run(self.classes, "run", home / "scenario.json", home / "events.jsonl")
+        except BaseException:
+            _end(f"WORKSPACE={self.home / 'agents'}")
+            raise
         return Events(tuple(_read(home / "events.jsonl")), home)
 
 
@@ -249,6 +254,14 @@ def _finished(command: Sequence[str]) -> None:
         child.communicate()
         raise
     assert child.returncode == 0, f"{command} ended with {child.returncode}:\n{said[-5000:]}"
+
+
+def _end(entry: str) -> None:
+    """End the processes whose environment has an entry that begins so: steps of a build that did not come to its end."""
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if f"\0{entry}".encode() in b"\0" + environment.read_bytes():
+                os.kill(int(environment.parent.name), signal.SIGKILL)
 
 
 def _read(file: Path) -> Iterator[Mapping[str, Any]]:
