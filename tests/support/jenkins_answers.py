@@ -213,7 +213,7 @@ class Answer:
         item = self.state.schedule(job, values)
         return 201, b"", "text/plain", {"Location": f"{self.state.root_url}/queue/item/{item.id}/"}
 
-    def _in_build(self, job: FakeJob, which: str, below: list[str]) -> Made:  # noqa: PLR0911 - one line for each address
+    def _in_build(self, job: FakeJob, which: str, below: list[str]) -> Made:
         build = job.find(which)
         if build is None:
             raise Refusal(404)
@@ -226,12 +226,6 @@ class Answer:
                 return 200, build.log, "text/plain;charset=utf-8", {}
             case ["logText", "progressiveText"]:
                 return self._log(build)
-            case ["wfapi", "describe"] if self.state.stage_view:
-                return 200, json.dumps(build.describe()).encode(), "application/json", {}
-            case ["execution", "node", number, "wfapi", "log"] if self.state.stage_view and number in build.node_logs:
-                text = html.escape(build.node_logs[number])
-                told = {"nodeId": number, "nodeStatus": "FAILED", "length": len(text), "hasMore": False, "text": text}
-                return 200, json.dumps(told).encode(), "application/json", {}
             case ["artifact", *path] if (content := build.artifacts.get("/".join(path))) is not None:
                 return 200, content, "application/octet-stream", {}
         raise Refusal(404)

@@ -80,8 +80,6 @@ class FakeBuild:
     description: str | None = None
     log: bytes = b""
     artifacts: dict[str, bytes] = field(default_factory=dict)
-    stages: list[dict[str, Any]] = field(default_factory=list)
-    node_logs: dict[str, str] = field(default_factory=dict)
     timestamp: float = field(default_factory=time.time)
 
     @property
@@ -136,11 +134,6 @@ class FakeBuild:
         kind = next((each.kind for each in self.job.parameters if each.name == name), "String")
         told = {"name": name} if kind == "Password" else {"name": name, "value": self.parameters[name]}
         return Bean(f"hudson.model.{kind}ParameterValue", told, brief=tuple(told))
-
-    def describe(self) -> dict[str, Any]:
-        """Return what the stage view tells."""
-        status = "IN_PROGRESS" if self.building else {"FAILURE": "FAILED"}.get(self.result or "", self.result or "")
-        return {"id": str(self.number), "name": f"#{self.number}", "status": status, "stages": self.stages}
 
 
 @dataclass(eq=False)
@@ -320,7 +313,6 @@ class FakeController:
     hold: bool = False
     item_seconds: float = 300.0
     null_reads: int = 0
-    stage_view: bool = True
     items: dict[int, FakeItem] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
     _last_id: int = 40

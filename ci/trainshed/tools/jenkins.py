@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 from urllib.parse import quote, unquote, urlsplit
 
 from trainshed.errors import RemoteError, UsageError, WorkFailed, suggestion
@@ -23,7 +23,6 @@ from trainshed.tools.jenkins_records import (
     Denied,
     Job,
     NotFound,
-    Stage,
     Unavailable,
     address_in,
     address_of,
@@ -31,15 +30,12 @@ from trainshed.tools.jenkins_records import (
     definitions_from,
     encode_branch,
     same_job,
-    stages_from,
 )
 
 if TYPE_CHECKING:
     from trainshed.tools.jenkins_requests import Controller
 
-__all__ = ["Build", "Definition", "Denied", "Jenkins", "Job", "NotFound", "Stage", "Unavailable"]
-
-T = TypeVar("T")
+__all__ = ["Build", "Definition", "Denied", "Jenkins", "Job", "NotFound", "Unavailable"]
 
 PAGE = 100
 SEARCHED_BUILDS = 1000
@@ -119,12 +115,6 @@ class Jenkins:
         if self._controller.document(address, "name") is not None:
             return Job(path=name, branch=branch, address=address)
         return self._branch(segments, name, branch)
-
-    def branches(self, path: str) -> list[str]:
-        """Return the branches that a multibranch job has, pull requests as ``PR-7``."""
-        segments = [segment for segment in path.split("/") if segment]
-        found = self._folder(segments) or self._missing(segments)
-        return [unquote(str(each["name"])) for each in found.get("jobs") or ()]
 
     def parameters(self, job: Job) -> list[Definition]:
         """Return the parameters that a job takes, in its order; a new branch has none until its first build has read the Jenkinsfile."""
@@ -226,26 +216,6 @@ class Jenkins:
         """Return the relative paths of all archived files."""
         found = self._need(address_in(build.url), "artifacts[relativePath]", build.url)
         return [str(each["relativePath"]) for each in found.get("artifacts") or ()]
-
-    def stages(self, build: Build) -> list[Stage] | None:
-        """Return the stages of a Pipeline build as far as it has come; None where the controller has no stage view (it is a plugin)."""
-        answer = self._controller.get(f"{address_in(build.url)}/wfapi/describe")
-        return None if answer is None else stages_from(answer.json())
-
-    def patiently(self, call: Callable[[], T], *, deadline: float | None, on_wait: Callable[[str], None] = _quiet) -> T:
-        """Return what a call of this client returns, called again while the controller is away: a restart is waited for.
-
-        Args:
-            call: asks; a `trigger` too, for `Unavailable` means that it was not taken.
-            deadline: seconds from now until `Unavailable` is raised all the same; None: never.
-            on_wait: called with what is in the way, each time that this changes.
-        """
-        waiting = _Waiting(self._controller.name, None if deadline is None else time.monotonic() + deadline, on_wait)
-        while True:
-            try:
-                return call()
-            except Unavailable as error:
-                waiting.pause(error.message, error)
 
     def _look(self, job: Job, queue_id: int, ends: float | None) -> Build | str:
         """Return an item's build, else why there is none yet; an empty string when the item is gone."""

@@ -9,7 +9,6 @@ from urllib.parse import quote, unquote, urlsplit
 
 from trainshed.errors import RemoteError, UsageError
 
-MULTIBRANCH = "org.jenkinsci.plugins.workflow.multibranch.WorkflowMultiBranchProject"
 BUILD_TREE = "number,url,queueId,building,result,timestamp,description,actions[lastBuiltRevision[SHA1,branch[name]],parameters[name,value]]"
 PARAMETERS_TREE = "property[parameterDefinitions[name,type,description,choices,defaultParameterValue[value]]]"
 _ENCODED = {character: f"%{ord(character):02X}" for character in "#%/?[]\\"}
@@ -73,16 +72,6 @@ class Build:
     description: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """A stage of a Pipeline build, as the stage view has it: ``status`` is SUCCESS, FAILED, IN_PROGRESS, UNSTABLE, ABORTED, and so on."""
-
-    id: str
-    name: str
-    status: str
-    seconds: float
-
-
 def encode_branch(name: str) -> str:
     """Return the name that a multibranch project gives to the job of a branch."""
     whole = {"": "%00", ".": "%2E", "..": "%2E."}
@@ -141,19 +130,6 @@ def definitions_from(document: Mapping[str, Any]) -> list[Definition]:
             description=each.get("description") or "",
         )
         for each in told
-    ]
-
-
-def stages_from(document: Mapping[str, Any]) -> list[Stage]:
-    """Read what the stage view tells of a build."""
-    return [
-        Stage(
-            id=str(each.get("id", "")),
-            name=str(each.get("name", "")),
-            status=str(each.get("status", "")),
-            seconds=float(each.get("durationMillis") or 0) / 1000,
-        )
-        for each in document.get("stages") or ()
     ]
 
 

@@ -67,17 +67,6 @@ class TestBuilds:
             assert jenkins.artifact(build, "a.json") == b"from the store"
             assert "authorization" not in store.requests[-1].headers
 
-    def test_stages_are_told_where_the_stage_view_is_installed(
-        self, server: JenkinsServer, jenkins: Jenkins, job: Job, main: FakeJob
-    ) -> None:
-        main.add_build(stages=[{"id": "6", "name": "plan", "status": "SUCCESS", "durationMillis": 1500}])
-        build = jenkins.build(job, 1)
-        stages = jenkins.stages(build)
-        assert stages is not None
-        assert [(stage.id, stage.name, stage.status, stage.seconds) for stage in stages] == [("6", "plan", "SUCCESS", 1.5)]
-        server.state.stage_view = False
-        assert jenkins.stages(build) is None
-
 
 class TestLogs:
     @pytest.fixture

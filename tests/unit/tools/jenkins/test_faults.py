@@ -16,11 +16,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from tests.support.jenkins_client import PATIENT, in_background, wait_for
+from tests.support.jenkins_client import PATIENT
 from tests.support.jenkins_server import KEY, WORD, FakeJob, JenkinsServer, running_jenkins
 from trainshed.errors import RemoteError, UsageError
 from trainshed.tools import jenkins as tool
-from trainshed.tools.jenkins import Build, Jenkins, Job
+from trainshed.tools.jenkins import Jenkins, Job
 
 pytestmark = pytest.mark.sockets
 
@@ -62,21 +62,6 @@ class TestWhatGoesWrong:
         server.fail("main/1/", 502, times=99, page="<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body>")
         with pytest.raises(tool.Unavailable, match="HTTP 502: 502 Bad Gateway"):
             jenkins.build(job, 1)
-
-    def test_a_restart_is_waited_for_by_any_call(self, server: JenkinsServer, jenkins: Jenkins, job: Job, main: FakeJob) -> None:
-        main.add_build()
-        server.stop()
-        told: list[str] = []
-        thread, ended = in_background(lambda: jenkins.patiently(lambda: jenkins.build(job, 1), deadline=PATIENT, on_wait=told.append))
-        wait_for(lambda: told)
-        server.start()
-        thread.join()
-        assert isinstance(ended[0], Build)
-
-    def test_patience_ends_with_the_deadline(self, server: JenkinsServer, jenkins: Jenkins, job: Job) -> None:
-        server.stop()
-        with pytest.raises(tool.Unavailable):
-            jenkins.patiently(lambda: jenkins.build(job, 1), deadline=0.2)
 
     def test_a_wrong_token_is_told_without_showing_it(self, server: JenkinsServer) -> None:
         wrong = "wrong-one"

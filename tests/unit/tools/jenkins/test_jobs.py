@@ -80,9 +80,6 @@ class TestJobs:
             jenkins.job(path, branch)
         assert told in caught.value.message
 
-    def test_the_branches_of_a_multibranch_job_are_told_by_their_names_in_git(self, jenkins: Jenkins) -> None:
-        assert jenkins.branches("team/repo") == ["main", "feature/x"]
-
     def test_no_request_asks_for_more_than_a_tree(self, server: JenkinsServer, jenkins: Jenkins, job: Job) -> None:
         jenkins.build_of(job, jenkins.trigger(job, {}), deadline=PATIENT)
         jenkins.builds(job)
