@@ -273,9 +273,10 @@ class TestFailure:
     """A branch that fails, and what is done about it."""
 
     def test_the_others_go_on_and_a_restart_does_only_what_lacks_a_verdict(self, world: World, tmp_path: Path) -> None:
-        # What is outside of the tree decides: the value of a secret is no part of the inputs.
+        # What is outside of the tree decides: the value of a secret is no part of the inputs, nor of the engine's cache, so the project is.
         secret, dockerfile = tmp_path / "secret", "components/learn/Dockerfile"
-        needs = 'COPY src /app/\nRUN --mount=type=secret,id=gate,mode=0444 test "$(cat /run/secrets/gate)" = open\n'
+        opens = f'test "$(cat /run/secrets/gate)" = open # {world.project}'
+        needs = f"COPY src /app/\nRUN --mount=type=secret,id=gate,mode=0444 {opens}\n"
         files = {
             "trainshed.toml": world.text("trainshed.toml") + f'\n[build.secrets]\ngate = "{secret}"\n',
             dockerfile: world.text(dockerfile).replace("COPY src /app/\n", needs, 1),
