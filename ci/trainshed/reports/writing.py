@@ -35,7 +35,8 @@ def write_reports(
 
 def masked(report: Report, mask: Callable[[str], str]) -> Report:
     """Return a report whose texts hold no secret."""
-    return dataclasses.replace(report, results=tuple(_masked_result(result, mask) for result in report.results))
+    results = tuple(_masked_result(result, mask) for result in report.results)
+    return dataclasses.replace(report, results=results, extra=_masked(report.extra, mask))
 
 
 def _masked_result(result: Result, mask: Callable[[str], str]) -> Result:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from trainshed.reports import html, markdown, rows, sarif
-from trainshed.reports.writing import write_reports
+from trainshed.reports.writing import masked, write_reports
 from trainshed.results import Case, Report, Result, Status
 
 HIGH = {"id": "CVE-1", "severity": "high", "kind": "vulnerability", "package": "ssl", "installed": "1", "fixed": "2", "url": "https://x/1"}
@@ -194,6 +194,12 @@ def test_the_page_loads_nothing_and_takes_nothing_for_markup() -> None:
     assert page.attributes == {"lang", "charset", "http-equiv", "content", "name", "class"}
     assert odd in page.texts
     assert "default-src 'none'" in content
+
+
+def test_what_a_command_adds_to_its_report_is_masked_too() -> None:
+    told = {"components": [{"name": "train", "cause": "changed: geheim"}], "plan_digest": "sha256:1"}
+    safe = masked(Report(stage="plan", extra=told), lambda text: text.replace("geheim", "***"))
+    assert safe.extra == {"components": [{"name": "train", "cause": "changed: ***"}], "plan_digest": "sha256:1"}
 
 
 def test_all_views_are_written_whole_and_masked(tmp_path: Path) -> None:
