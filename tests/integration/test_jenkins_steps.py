@@ -34,7 +34,6 @@ REFUSED: Mapping[str, tuple[str, str]] = {
     "unknown-parameter": (f"agent any\nparameters {{ number(name: 'X') }}\n{GREEN}", "there is no 'number'"),
     "environment": (f"agent any\nenvironment {{ X = params.Y ?: 'z' }}\n{GREEN}", "a value is a quoted text or a call"),
     "environment-code": (f"agent any\nenvironment {{ echo 'x' }}\n{GREEN}", "expected NAME = value"),
-    "post": (f"agent any\n{GREEN}\npost {{ finally {{ echo 'x' }} }}", ""),
     "unknown-post": (f"agent any\n{GREEN}\npost {{ ended {{ echo 'x' }} }}", "undefined section 'ended'"),
     "unknown-when": (
         "agent any\nstages { stage('one') { when { condition { true } }\nsteps { echo 'x' } } }",
