@@ -54,7 +54,7 @@ def launch(  # noqa: PLR0913 - the options of the command
     """Start a run of each pipeline.
 
     The version is that of the stamped file when the lock is of this tree; else the one that CI uploaded for this commit or branch,
-    see `references.References`.
+    see `references.References`. SIGTERM and SIGINT end the runs that are followed, and the report says so.
 
     Args:
         context: the command's room.
@@ -67,7 +67,6 @@ def launch(  # noqa: PLR0913 - the options of the command
 
     Raises:
         UsageError: before any run: an unknown pipeline or parameter, a value of a wrong type, a wrong gate, nothing uploaded.
-        Interrupted: SIGTERM or SIGINT arrived; the followed runs were terminated.
     """
     wanted, from_file = options(gates=gates, wait=wait, params_file=params_file)
     ends = None if deadline is None else time.monotonic() + deadline
@@ -119,7 +118,8 @@ class _Launch:
         except Interrupted:
             for one in launched.values():
                 self._cancel(one)
-            raise
+            told = tuple(self._results[each.name] for each in prepared if each.name in self._results)
+            return Report(stage="launch", results=told, interrupted=True)
         return Report(stage="launch", results=tuple(self._results[each.name] for each in prepared))
 
     def _start(self, prepared: Prepared, launched: dict[str, _Launched], *, follow_them: bool) -> None:
@@ -142,6 +142,7 @@ class _Launch:
         if one.followed.open:
             terminate(self._context, one.followed)
             self._record(one, state="CANCELED")
+            self._finish(self._result(one, Status.ABORTED, message="interrupted: its run was told to end", state="CANCELED"))
 
     def _create(self, prepared: Prepared) -> Run:
         client, wanted = self._context.kubeflow, self._context.config.environment.kubeflow

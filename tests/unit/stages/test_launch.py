@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.kubeflow import embedded, step, wait_for
 from tests.support.kubeflow_project import UNSTAMPED, FlowProject, told
-from trainshed.errors import Interrupted, RemoteError, UsageError
+from trainshed.errors import RemoteError, UsageError
 from trainshed.ledger.records import Event
 from trainshed.local.kubeflow.runs import Runs, settled, write_status
 from trainshed.results import Report, Result, Status
@@ -155,8 +155,8 @@ def test_an_interruption_ends_the_run_and_the_next_launch_starts_another(lab: La
         process.stopping.set()
 
     with lab.playing(interrupt), lab.flows.open() as context:
-        with pytest.raises(Interrupted):
-            launch(context, (), wait=True)
+        report = launch(context, (), wait=True)
+        assert (report.exit_code, only(report).status, only(report).details["state"]) == (130, "aborted", "CANCELED")
         assert "terminated" in told(context)
     process.stopping.clear()
     first = lab.folder().name
