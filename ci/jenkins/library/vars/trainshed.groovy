@@ -9,7 +9,7 @@ def call(Map given = [:]) {
             buildDiscarder(logRotator(numToKeepStr: '50'))
             timeout(time: 12, unit: 'HOURS')
         }
-        triggers { cron(!env.CHANGE_ID && (env.BRANCH_IS_PRIMARY == 'true' || env.BRANCH_NAME == 'main') ? 'H 3 * * *' : '') }
+        triggers { cron(!env.CHANGE_ID && (env.BRANCH_IS_PRIMARY == 'true' || env.BRANCH_NAME == (env.TRAINSHED_MAIN_BRANCH ?: 'main')) ? 'H 3 * * *' : '') }
         parameters {
             string(name: 'ENVIRONMENT', defaultValue: given.environment ?: 'local', description: 'environment of trainshed.toml')
             string(name: 'COMPONENTS', defaultValue: '', description: 'components to make, by name; empty: all')
