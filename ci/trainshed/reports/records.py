@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,15 @@ _FOLDER = "records"
 _LONGEST_NAME = 100
 _NOTHING_DONE = frozenset({Status.CACHED, Status.SKIPPED})
 _FIELDS = frozenset(field.name for field in fields(Result)) - {"status", "cases"}
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "seconds": (int, float),
+    "exit_code": int,
+    "log": (str, type(None)),
+    "details": dict,
+    "extra": dict,
+    "interrupted": bool,
+}
+"""What a field of a record holds; text where nothing is said."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,10 +116,18 @@ def _record(told: dict[str, Any]) -> Record:
     if told["schema"] != SCHEMA:
         raise ValueError(f"not of {SCHEMA}")
     results = tuple(_result(result) for result in told["results"])
-    report = Report(stage=told["stage"], results=results, extra=told["extra"], interrupted=told["interrupted"])
+    report = Report(**_checked({name: told[name] for name in ("stage", "extra", "interrupted")}), results=results)
     return Record(made=float(told["made"]), report=report)
 
 
 def _result(told: dict[str, Any]) -> Result:
-    known = {name: value for name, value in told.items() if name in _FIELDS}
-    return Result(status=Status(told["status"]), cases=tuple(Case(**case) for case in told["cases"]), **known)
+    known = _checked({name: value for name, value in told.items() if name in _FIELDS})
+    return Result(status=Status(told["status"]), cases=tuple(Case(**_checked(case)) for case in told["cases"]), **known)
+
+
+def _checked(told: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields: a record comes from another agent, or out of an archive."""
+    for name, value in told.items():
+        if not isinstance(value, _KINDS.get(name, str)):
+            raise TypeError(f"{name}: a {type(value).__name__}")
+    return told

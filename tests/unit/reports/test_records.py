@@ -68,6 +68,25 @@ def test_what_is_no_record_is_refused_with_its_place(tmp_path: Path, content: st
     assert caught.value.next_step
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"extra": []},
+        {"stage": ["build"]},
+        {"results": [{"name": "x", "stage": "build", "status": "failed", "cases": [], "log": 5}]},
+        {"results": [{"name": "x", "stage": "build", "status": "failed", "cases": [], "details": []}]},
+        {"results": [{"name": ["x"], "stage": "build", "status": "failed", "cases": []}]},
+        {"results": [{"name": "x", "stage": "build", "status": "failed", "cases": [{"name": 1}]}]},
+    ],
+    ids=str,
+)
+def test_a_field_that_holds_something_else_is_refused(tmp_path: Path, wrong: dict[str, object]) -> None:
+    path = records.write(tmp_path, Report(stage="build"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **wrong}))
+    with pytest.raises(UsageError, match=r"build\.json: not a record"):
+        records.read(tmp_path)
+
+
 def test_branches_of_one_stage_become_one_report() -> None:
     report = joined(
         Report(stage="images", results=(result("base", Status.DONE), result("train", Status.DONE))),
