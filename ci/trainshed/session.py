@@ -114,7 +114,7 @@ def _record(context: Context, report: Report, names: Sequence[str]) -> None:
     from trainshed.reports import records
     from trainshed.reports.writing import masked
 
-    records.write(context.config.project.work_dir, masked(report, context.console.mask), names)
+    records.write(context.config.project.work_dir, masked(report, context.console.mask), names, build=context.build_url or "")
 
 
 @contextmanager

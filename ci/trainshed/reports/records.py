@@ -37,18 +37,19 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One command's report. ``made`` is seconds since 1970."""
+    """One command's report. ``made`` is seconds since 1970; ``build`` the address of the build that ran it, empty by hand."""
 
     made: float
+    build: str
     report: Report
 
 
-def write(work_dir: Path, report: Report, names: Sequence[str] = ()) -> Path:
+def write(work_dir: Path, report: Report, names: Sequence[str] = (), *, build: str = "") -> Path:
     """Keep a report, in place of the last one of the same command with the same names; return the file."""
     results = [{**asdict(result), "details": dict(result.details)} for result in report.results]
     told = {"stage": report.stage, "interrupted": report.interrupted, "extra": dict(report.extra), "results": results}
     path = work_dir / _FOLDER / f"{_file_name(report.stage, names)}.json"
-    files.write_json(path, {"schema": SCHEMA, "made": time.time(), **told})
+    files.write_json(path, {"schema": SCHEMA, "made": time.time(), "build": build, **told})
     return path
 
 
@@ -117,7 +118,7 @@ def _record(told: dict[str, Any]) -> Record:
         raise ValueError(f"not of {SCHEMA}")
     results = tuple(_result(result) for result in told["results"])
     report = Report(**_checked({name: told[name] for name in ("stage", "extra", "interrupted")}), results=results)
-    return Record(made=float(told["made"]), report=report)
+    return Record(made=float(told["made"]), build=_checked({"build": told["build"]})["build"], report=report)
 
 
 def _result(told: dict[str, Any]) -> Result:

@@ -8,6 +8,7 @@ from trainshed import files
 from trainshed.errors import NothingSelected, UsageError
 from trainshed.pipelines import lock as locks
 from trainshed.reports import manifest, records
+from trainshed.reports.records import Record
 from trainshed.reports.writing import write_reports
 from trainshed.results import Report, Result, Status
 from trainshed.stages import locking
@@ -27,7 +28,7 @@ def report(context: Context) -> Report:
         UsageError: a file among the records is none.
     """
     project = context.config.project
-    joined = [each for each in records.join(records.read(project.work_dir)) if not (each.stage == "plan" and each.status == "green")]
+    joined = [each for each in records.join(_recorded(context)) if not (each.stage == "plan" and each.status == "green")]
     if not joined:
         raise NothingSelected(
             f"{project.shown(project.work_dir)}: nothing is recorded there", next_step="Run a stage, such as `trainshed images`."
@@ -39,6 +40,12 @@ def report(context: Context) -> Report:
     context.console.data("\n".join(manifest.description(joined, told)))
     results = [Result(name=project.shown(file), stage=STAGE, status=Status.DONE) for file in (*written, path)]
     return Report(stage=STAGE, results=tuple(results), extra={"manifest": told})
+
+
+def _recorded(context: Context) -> list[Record]:
+    """Return the records of this build: a workspace may hold those of another, when a build begins at a later stage."""
+    found = records.read(context.config.project.work_dir)
+    return [record for record in found if context.build_url in {None, record.build}]
 
 
 def _manifest(context: Context, joined: list[Report]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def result(name: str, status: Status, stage: str = "build", message: str = "") -
 
 
 def joined(*reports: Report) -> list[Report]:
-    return records.join(records.Record(made=number, report=report) for number, report in enumerate(reports))
+    return records.join(records.Record(made=number, build="", report=report) for number, report in enumerate(reports))
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:

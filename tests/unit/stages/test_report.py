@@ -55,6 +55,14 @@ def test_with_json_stdout_holds_the_document_alone(project: Path, capsys: pytest
     assert told(capsys)["manifest"]["schema"] == "trainshed/manifest/v1"
 
 
+def test_a_build_reports_what_it_did_itself(project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    records.write(project / "build", Report(stage="images", results=(FAILED,)), build="https://jenkins.example.org/job/team/6/")
+    records.write(project / "build", Report(stage="upload"), build=ADDRESS)
+    monkeypatch.setenv("BUILD_URL", ADDRESS)
+    assert cli.main(["report"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["small in local: green"]
+
+
 def test_without_records_there_is_nothing_to_report(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["report"]) == 3
     assert "build: nothing is recorded there" in capsys.readouterr().err
