@@ -119,7 +119,15 @@ COMMANDS: tuple[Command, ...] = (
         help="build, scan and test in parallel, without barriers; write the lock when all is green",
         function="trainshed.stages.images:images",
         names="component",
-        options=(FAIL_FAST,),
+        options=(
+            FAIL_FAST,
+            Option(
+                flags=("--alone",),
+                argument="alone",
+                kind="flag",
+                help="make the named components only: no bases, no lock; for one branch of many",
+            ),
+        ),
         reports=True,
         recorded=True,
     ),

@@ -67,6 +67,22 @@ def test_a_failing_test_is_told_and_the_others_work_is_kept(broken: Sample) -> N
     assert again.statuses("test")["learn"] == "failed"
 
 
+def test_a_component_alone_takes_its_base_as_it_is(broken: Sample) -> None:
+    broken.append("components/prepare/src/main.py", "# made alone\n")
+    before = broken.lock.read_bytes()
+    done = broken.run("images", "--alone", "prepare")
+    assert (done.code, done.statuses("build")) == (0, {"base": "cached", "prepare": "done"})
+    assert done.statuses("test") == {"prepare": "done"}
+    assert broken.lock.read_bytes() == before
+    broken.append("components/base/base.txt", "a base that nobody made\n")
+    without = broken.run("images", "--alone", "prepare")
+    assert (without.code, without.statuses("build")) == (1, {"base": "aborted", "prepare": "aborted"})
+    assert without.document["status"] == "aborted"
+    assert "base/build" in without.result("build", "prepare")["message"]
+    assert broken.run("images", "--alone").code == 2
+    assert broken.lock.read_bytes() == before
+
+
 def test_a_failing_build_is_told_with_the_tail_of_its_log(broken: Sample) -> None:
     versions = broken.versions()
     file = "components/learn/Dockerfile"

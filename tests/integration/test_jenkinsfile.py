@@ -300,6 +300,23 @@ class TestFailure:
         assert {name for check in CHECKS for name, status in checks(again)[check].items() if status == "done"} == {"learn"}
         assert set(manifest(again)["images"]) == COMPONENTS
 
+    def test_a_base_that_fails_stops_what_stands_on_it_and_nothing_else(self, world: World) -> None:
+        prepare = "components/prepare/src/main.py"
+        files = {
+            "components/spare/Dockerfile": world.text("components/base/Dockerfile").replace("COPY base.txt /base.txt\n", "RUN exit 1\n"),
+            "components/onspare/Dockerfile": "ARG SPARE=x\nFROM ${SPARE}\nUSER 65534\n",
+            prepare: f"{world.text(prepare)}# changed beside a base that fails\n",
+        }
+        world.commit(files, on="spare")
+        done = world.job("PR-13").build(PULL_REQUEST, commit="spare", parameters={"ENVIRONMENT": "shared"})
+        assert (done.result, done.stages["images"], done.stages["upload"]) == ("FAILURE", "FAILURE", "not reached")
+        assert "prepare" in done.branches
+        assert done.branches == dict.fromkeys(done.branches, "SUCCESS") | {"spare": "FAILURE", "onspare": "FAILURE"}
+        told = (done.description or "").splitlines()
+        assert (told[1], any(line.startswith("built prepare sha256:") for line in told)) == ("failed: build spare", True)
+        assert checks(done)["build"]["onspare"] == "aborted"
+        assert "build/images.lock.json" not in done.archived
+
     def test_with_fail_fast_the_others_are_stopped(self, world: World) -> None:
         broken, slow = "components/prepare/Dockerfile", "components/answer/Dockerfile"
         # What fails waits until the other is at work.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
+from trainshed.errors import UsageError
 from trainshed.images.planning import CHECKS, Plan
 from trainshed.results import Report, Result, Status
 from trainshed.scheduling import scheduler
@@ -35,9 +37,24 @@ def test(context: Context, names: Sequence[str] = (), *, fail_fast: bool = False
     return _checked(context, "test", names, ("test",), fail_fast=fail_fast)
 
 
-def images(context: Context, names: Sequence[str] = (), *, fail_fast: bool = False) -> Report:
-    """Build, scan and test; write the lock when every selected component is green."""
-    return made(context, names, fail_fast=fail_fast)
+def images(context: Context, names: Sequence[str] = (), *, fail_fast: bool = False, alone: bool = False) -> Report:
+    """Build, scan and test; write the lock when every selected component is green.
+
+    Args:
+        context: the command's room.
+        names: components, with their own bases; all when none is named.
+        fail_fast: stop all work at the first failure.
+        alone: make the named components and nothing else: a base that has no image is not made, and no lock is written. For one
+            branch of a driver that makes the bases in others.
+
+    Raises:
+        UsageError: ``alone`` without names.
+    """
+    if not alone:
+        return made(context, names, fail_fast=fail_fast)
+    if not names:
+        raise UsageError("--alone: no component is named", next_step="Name components, or leave --alone out.")
+    return _checked(context, "images", names, CHECKS, fail_fast=fail_fast, alone=True)
 
 
 def made(
@@ -47,18 +64,21 @@ def made(
     work = Work(context, survey(context, names))
     plan = planned(context, work)
     _require_builder(context, plan, CHECKS)
-    results = _scheduled(context, work, plan, CHECKS, fail_fast=fail_fast, beside=beside or {})
+    results = _scheduled(context, work, plan, CHECKS, fail_fast=fail_fast, made_here=frozenset(work.survey.selected), beside=beside)
     report = Report(stage="images", results=results, extra={"waves": [list(wave) for wave in plan.waves], "plan_digest": plan.plan_digest})
     locking.settle(context, work, report)
     show(context, report)
     return report
 
 
-def _checked(context: Context, stage: str, names: Sequence[str], checks: Sequence[str], *, fail_fast: bool) -> Report:
+def _checked(  # noqa: PLR0913 - the options of the stages
+    context: Context, stage: str, names: Sequence[str], checks: Sequence[str], *, fail_fast: bool, alone: bool = False
+) -> Report:
     work = Work(context, survey(context, names))
     plan = planned(context, work)
+    made_here = frozenset(names if alone else work.survey.selected)
     _require_builder(context, plan, checks)
-    results = _scheduled(context, work, plan, checks, fail_fast=fail_fast, beside={})
+    results = _scheduled(context, work, plan, checks, fail_fast=fail_fast, made_here=made_here)
     report = Report(stage=stage, results=tuple(result for result in results if result.stage in checks or not result.good))
     show(context, report)
     return report
@@ -71,21 +91,28 @@ def _require_builder(context: Context, plan: Plan, checks: Sequence[str]) -> Non
 
 
 def _scheduled(  # noqa: PLR0913 - all by keyword but the first
-    context: Context, work: Work, plan: Plan, checks: Sequence[str], *, fail_fast: bool, beside: Mapping[str, Callable[[], Result]]
+    context: Context,
+    work: Work,
+    plan: Plan,
+    checks: Sequence[str],
+    *,
+    fail_fast: bool,
+    made_here: Collection[str],
+    beside: Mapping[str, Callable[[], Result]] | None = None,
 ) -> tuple[Result, ...]:
     seconds = context.ledger.durations()
     nodes: list[Node[Result]] = []
     for name in work.survey.selected:
         bases = tuple(f"{base}/build" for base in work.survey.graph.bases(name))
-        have = work.build if "build" in checks else work.located
+        have = (work.build if "build" in checks else work.located) if name in made_here else partial(_there, work)
         nodes.append(
             Node(key=f"{name}/build", work=partial(have, name), budget="build", needs=bases, weight=_weight(plan, seconds, name, "build"))
         )
         for check, do in (("scan", work.scan), ("test", work.test)):
-            if check in checks:
+            if check in checks and name in made_here:
                 weight = _weight(plan, seconds, name, check)
                 nodes.append(Node(key=f"{name}/{check}", work=partial(do, name), budget=check, needs=(f"{name}/build",), weight=weight))
-    nodes += [Node(key=key, work=do, budget="compile", weight=_COMPILE_SECONDS) for key, do in beside.items()]
+    nodes += [Node(key=key, work=do, budget="compile", weight=_COMPILE_SECONDS) for key, do in (beside or {}).items()]
     outcomes = scheduler.run(
         nodes,
         budgets=budgets.of(context),
@@ -101,6 +128,12 @@ def _scheduled(  # noqa: PLR0913 - all by keyword but the first
         for warning in work.waiver_warnings():
             context.console.warning(f"{context.config.waivers_place}: {warning}")
     return tuple(failed_case(outcome) for outcome in outcomes.values())
+
+
+def _there(work: Work, name: str) -> Result:
+    """Have the image that another branch makes; where that one failed, this is no failure of its own."""
+    found = work.located(name)
+    return found if found.good else replace(found, status=Status.ABORTED, message="has no image, and is not made here")
 
 
 def _weight(plan: Plan, seconds: Mapping[tuple[str, str], float], name: str, check: str) -> float:

@@ -16,6 +16,8 @@ class CoreSteps {
         return Steps.named(
             echo: [sole: 'message', required: ['message'], act: { Map given -> echo(given.message as String) }],
             error: [sole: 'message', required: ['message'], act: { Map given -> throw new AbortException(given.message as String) }],
+            catchError: [sole: 'message', optional: ['message', 'buildResult', 'stageResult', 'catchInterruptions'], body: true,
+                         act: { Map given, Closure body -> caught(given, body) }],
             sleep: [sole: 'time', required: ['time'], optional: ['unit'], act: { Map given -> rest(given.time as int) }],
             sh: [sole: 'script', required: ['script'], optional: ['label', 'returnStdout', 'returnStatus', 'encoding'], workspace: true,
                  act: { Map given -> shell.run(given) }],
@@ -32,6 +34,20 @@ class CoreSteps {
     private void echo(String message) {
         build.console(message)
         build.log.event('echo', message: build.masked(message))
+    }
+
+    /** The build gets the result of what went wrong in the block, and goes on behind it; an interruption can be left to go through. */
+    private void caught(Map given, Closure body) {
+        try {
+            body.call()
+        } catch (FlowInterruptedException interruption) {
+            if (given.catchInterruptions == false) { throw interruption }
+            build.result = interruption.result
+        } catch (Exception failure) {
+            build.console("ERROR: ${given.message ?: failure.message}")
+            build.result = given.buildResult ?: 'FAILURE'
+            build.log.event('caught', error: failure.message)
+        }
     }
 
     private void rest(int seconds) {

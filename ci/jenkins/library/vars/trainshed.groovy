@@ -141,16 +141,15 @@ void images() {
             Map branches = [failFast: params.FAIL_FAST]
             for (String name in wave.tokenize(' ')) {
                 String component = name
-                branches[component] = { label ? branch(component, label, stashed) : toolkit('images', "-- '${component}'") }
+                branches[component] = { label ? branch(component, label, stashed) : toolkit('images', "--alone -- '${component}'") }
             }
-            parallel(branches)
+            // What stands on a base that failed ends at once; what stands on others is made.
+            if (params.FAIL_FAST) { parallel(branches) } else { catchError(catchInterruptions: false) { parallel(branches) } }
         }
-    } catch (Throwable failure) {
-        sh(label: 'no lock', script: 'rm -f build/images.lock.json') // there may be that of one branch
-        throw failure
     } finally {
         for (String component in stashed) { unstash("images-${component}") }
     }
+    if (currentBuild.currentResult == 'FAILURE') { error('a component failed: see its branch') }
     toolkit('images', '-- $COMPONENTS')
 }
 
@@ -159,7 +158,7 @@ void branch(String component, String label, List stashed) {
         checkout(scm)
         dir('build') { deleteDir() }
         try {
-            toolkit('images', "-- '${component}'")
+            toolkit('images', "--alone -- '${component}'")
         } finally {
             stash(name: "images-${component}", includes: 'build/records/**,build/logs/**,build/reports/sbom/**', allowEmpty: true)
             stashed.add(component)
