@@ -12,8 +12,9 @@ from trainshed.tools import process
 
 _LIMIT_SECONDS = 60.0
 _SHORT = 7
-# A checkout of another user (a container's workspace) is read too, and nobody's index is locked by our looking.
-_OPTIONS = ("--no-optional-locks", "-c", "safe.directory=*", "-c", "core.fsmonitor=false")
+# A checkout of another user (a container's workspace) is read too, and nobody's index is locked by our looking. A folder of the tree
+# that looks like a repository without a working tree is not taken for one: its configuration would run commands, its refs are the tree's.
+_OPTIONS = ("--no-optional-locks", "-c", "safe.directory=*", "-c", "safe.bareRepository=explicit", "-c", "core.fsmonitor=false")
 
 
 @dataclass(frozen=True, kw_only=True)

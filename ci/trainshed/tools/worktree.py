@@ -10,7 +10,14 @@ from trainshed.tools.process import Outcome, ProcessFailed
 
 _LIMIT_SECONDS = 60.0
 _FETCH_SECONDS = 900.0
-_OPTIONS = ("-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false")
+_SETTINGS = (
+    "safe.directory=*",
+    "safe.bareRepository=explicit",
+    "core.fsmonitor=false",
+    "core.hooksPath=/dev/null",
+    "advice.detachedHead=false",
+)
+_OPTIONS = tuple(word for setting in _SETTINGS for word in ("-c", setting))
 _QUIET = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
 
 

@@ -43,6 +43,26 @@ def test_a_checkout_of_another_user_is_read_too(tmp_path: Path, monkeypatch: pyt
     assert git.head(root).commit is not None
 
 
+def test_a_folder_of_the_tree_that_looks_like_a_repository_is_not_asked_and_runs_nothing(tmp_path: Path) -> None:
+    root = repository(tmp_path / "repo")
+    folder, ran = root / "ml", tmp_path / "ran"
+    subprocess.run(["git", "clone", "--quiet", "--bare", str(root), str(folder)], check=True, timeout=60)
+    subprocess.run(["git", "--git-dir", str(folder), "--work-tree", str(folder), "read-tree", "HEAD"], check=True, timeout=60)
+    (folder / "file").write_text("changed")
+    (folder / "attributes").write_text("* filter=theirs\n")
+    settings = {
+        "core.bare": "false",
+        "core.worktree": str(folder),
+        "core.attributesFile": str(folder / "attributes"),
+        "filter.theirs.clean": f"touch {ran}",
+    }
+    for name, value in settings.items():
+        subprocess.run(["git", "config", "--file", str(folder / "config"), name, value], check=True, timeout=60)
+    assert git.head(folder).dirty
+    assert git.commit_of(folder, "topic") is None  # its refs would say which policy the target branch has
+    assert not ran.exists()
+
+
 def test_a_git_that_does_not_answer_is_no_tree_without_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "bin" / "git"
     program.parent.mkdir()
