@@ -203,7 +203,7 @@ def parse(text: str, *, place: str) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{place}: not TOML: {error}", next_step="Mend the line that is named.") from error
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -53,9 +54,12 @@ def read_text(path: Path, *, what: str) -> str:
     """Read a UTF-8 file of the repository; ``what`` names its part in the error.
 
     Raises:
-        UsageError: the file is missing, unreadable or not UTF-8 (the message has the offset of the first bad byte).
+        UsageError: the file is missing, unreadable, no plain file, or not UTF-8 (the message has the offset of the first bad byte).
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():  # a link to a device never ends, a pipe never begins
+            message = f"{path}: {what} is no plain file"
+            raise UsageError(message, next_step="Put a file in its place.")
         return path.read_bytes().decode()
     except UnicodeDecodeError as error:
         message = f"{path}: {what} is not UTF-8 (byte {error.start})"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+from urllib.parse import urlsplit
 
 from trainshed.errors import suggestion
 
@@ -241,6 +242,10 @@ def _host(value: Any) -> str | None:  # noqa: ANN401 - checked here
         return None
     if not isinstance(value, str) or not re.fullmatch(r"https?://[^\s@]+", value):
         raise ValueError(f"expected an http or https address without credentials, not {value!r}")
+    try:
+        urlsplit(value)
+    except ValueError as error:  # brackets without an IPv6 address in them
+        raise ValueError(f"{error}: {value!r}") from error
     return value.rstrip("/")
 
 

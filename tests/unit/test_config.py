@@ -118,6 +118,8 @@ def test_all_problems_are_told_at_once_each_with_file_and_key(tmp_path: Path) ->
     ("text", "said"),
     [
         ("[project\n", "not TOML"),
+        pytest.param("a=" + "[" * 5000, "not TOML", id="nested without end"),
+        ('[jenkins]\nurl = "http://[::1"', "Invalid IPv6 URL"),
         ('environments = "x"\n', "environments: expected tables"),
         ("[environments]\ndev = 1\n", "environments.dev: expected a table"),
         ("[environments.Dev]\n", "environments.Dev: a name has lower-case letters"),

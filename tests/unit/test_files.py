@@ -30,6 +30,14 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path
     assert [file.name for file in tmp_path.iterdir()] == ["x"]
 
 
+def test_what_would_never_end_or_begin_is_no_file_to_read(tmp_path: Path) -> None:
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("endless", "pipe"):
+        with pytest.raises(UsageError, match=f"{name}: the list is no plain file"):
+            files.read_text(tmp_path / name, what="the list")
+
+
 def test_scratch_is_gone_after_use(tmp_path: Path) -> None:
     with files.scratch(tmp_path / "s", "work") as folder:
         (folder / "x").write_text("y")

@@ -53,7 +53,7 @@ def load(path: Path, *, place: str = "") -> list[Waiver]:
     place = place or str(path)
     try:
         document = tomllib.loads(read_text(path, what="the list of waivers"))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{place}: not TOML: {error}", next_step="Mend the line that is named.") from error
     wrong = [f"{place}: unknown key {key}{suggestion(key, ['waiver'])}" for key in document if key != "waiver"]
     tables = document.get("waiver", [])

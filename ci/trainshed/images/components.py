@@ -156,7 +156,7 @@ def _one_name_twice(folder: Path, components: Mapping[str, Component], folders: 
 def _settings(file: Path) -> ComponentSettings:
     try:
         document = tomllib.loads(read_text(file, what="the file of settings"))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{file}: not TOML: {error}") from error
     values, wrong = dict[str, Any](), list[str]()
     for section, table in document.items():

@@ -92,7 +92,13 @@ def test_the_same_finding_may_be_waived_for_several_packages(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("waiver = 1", "waiver: expected tables"), ("waiver = [1]", "waiver 1: expected a table"), ("[[", "not TOML")]
+    ("text", "message"),
+    [
+        ("waiver = 1", "waiver: expected tables"),
+        ("waiver = [1]", "waiver 1: expected a table"),
+        ("[[", "not TOML"),
+        ("a=" + "[" * 5000, "not TOML"),
+    ],
 )
 def test_a_file_of_another_shape_is_refused(tmp_path: Path, text: str, message: str) -> None:
     assert refused(tmp_path, text)[0].startswith(message)

@@ -145,6 +145,7 @@ def test_settings_are_read_from_the_components_own_file(tmp_path: Path) -> None:
         ("[test]\nmemory = 'much'", "test.memory: expected a size"),
         ("[build]\nargs = { A = 1 }", "build.args: expected a table of texts"),
         ("[build", "not TOML"),
+        pytest.param("a=" + "[" * 5000, "not TOML", id="nested without end"),
     ],
 )
 def test_broken_settings_are_refused_with_key_and_reason(tmp_path: Path, text: str, message: str) -> None:
