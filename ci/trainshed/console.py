@@ -25,7 +25,8 @@ _CODES = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "dim": "2"}
 _COLOURS = {Status.DONE: "green", Status.CACHED: "green", Status.FAILED: "red", Status.ABORTED: "yellow", Status.SKIPPED: "dim"}
 # Escape sequences of terminals: CSI (colours, cursor), OSC (titles, links), and two-character ones.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Controls, and what turns the direction of writing or begins a line unseen: a text would read as another.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 class Console:

@@ -92,6 +92,11 @@ def test_nothing_that_others_wrote_can_steer_the_terminal(stream: io.StringIO) -
     assert stream.getvalue() == "ared bcde\tf\n"
 
 
+def test_nor_turn_what_is_read_around_or_begin_a_line(stream: io.StringIO) -> None:
+    Console(stream).line("a\u202eb\u2066c\u200fd\u2028e\u061cf \u05d0 ä")
+    assert stream.getvalue() == "abcdef \u05d0 ä\n"
+
+
 def test_an_error_says_what_is_wrong_line_by_line_and_what_to_do_next(stream: io.StringIO) -> None:
     console = Console(stream)
     console.error(UsageError("trainshed.toml: unknown key a\ntrainshed.toml: unknown key b", next_step="Mend them."))
