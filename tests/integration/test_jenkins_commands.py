@@ -467,6 +467,18 @@ def test_a_build_that_runs_or_has_no_commit_or_a_wrong_lock_sets_nothing_up(proj
     assert not (project.root / ".trainshed/reproduce").exists()
 
 
+@pytest.mark.parametrize("name", ["build", ".trainshed", "trainshed.toml"])
+def test_a_commit_whose_links_lead_elsewhere_has_nothing_written_there(project: Project, name: str) -> None:
+    project.clone.write("build/images.lock.json", "mine\n")
+    (project.origin.root / name).unlink(missing_ok=True)
+    (project.origin.root / name).symlink_to(f"../../../{name}")
+    project.origin.git("add", "--force", name)
+    project.green(commit=project.origin.commit(), parameters={"LAUNCH_PARAMETERS": "theirs"})
+    assert "the commit has a link" in project.run("jenkins", "reproduce", code=2).told
+    assert [file.name for file in (project.root / "build").iterdir()] == ["images.lock.json"]
+    assert (project.root / LOCK).read_text() == "mine\n"
+
+
 def test_the_environment_of_the_build_is_taken_where_the_commit_knows_it(project: Project) -> None:
     project.origin.write("trainshed.toml", toml(project.server.url, '[environments.dev]\ntrust = "laptop"\n'))
     new = project.origin.commit()

@@ -76,7 +76,21 @@ def _set_up(context: Context, build: Build, branch: str) -> _Place:
     inside = context.config.file.resolve().relative_to(top.resolve())
     file = folder / inside
     wanted = build.parameters.get("ENVIRONMENT") or context.config.environment.name
-    return _Place(folder=file.parent, config=_loaded(file, wanted, context.config.environment.name))
+    place = _Place(folder=file.parent, config=_loaded(file, wanted, context.config.environment.name))
+    _require_inside(place)
+    return place
+
+
+def _require_inside(place: _Place) -> None:
+    """Refuse a commit whose own folders lead elsewhere by a link: a build's files would be written over those of somebody else.
+
+    Raises:
+        UsageError: the work folder, or that of the state, is not in the working tree.
+    """
+    for own in (place.work_dir, place.config.project.state):
+        if not own.resolve().is_relative_to(place.folder.resolve()):
+            message = f"{own}: the commit has a link in this place, which leads to {own.resolve()}"
+            raise UsageError(message, next_step="Look at the commit before you trust it; nothing was written there.")
 
 
 def _loaded(file: Path, environment: str, otherwise: str) -> Config:
