@@ -251,6 +251,17 @@ def test_a_deadline_leaves_the_build_alone(project: Project) -> None:
     assert ("build #1 goes on" in done.told, build.building) == (True, True)
 
 
+def test_records_and_logs_with_names_of_a_stranger_are_read_under_names_of_ours(project: Project) -> None:
+    (told,) = record(project.root.parent / "made", failed("learn", "2 of 3 tests failed", "../../../../../../user/ada/api/json")).values()
+    named = {f"build/records/{name}.json": told for name in ("n" * 300, "../../../evil", "a/b")}
+    project.main.add_build("FAILURE", commit=project.first, artifacts=named)
+    assert "2 of 3 tests failed" in project.run("jenkins", "watch", code=1).told
+    assert [each.path for each in project.server.asked("/artifact/")] == [
+        f"/job/team/job/sample/job/main/1/artifact/build/records/{'n' * 300}.json"
+    ]
+    assert not project.server.asked("/user/")
+
+
 def test_an_interrupted_watch_leaves_the_build_alone(project: Project) -> None:
     build = project.main.add_build(None)
     child = project.start("jenkins", "watch")

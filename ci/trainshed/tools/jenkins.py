@@ -208,7 +208,12 @@ class Jenkins:
         return whole.decode(errors="replace"), after - (len(answer.body) - len(whole)), more
 
     def artifact(self, build: Build, path: str) -> bytes | None:
-        """Return the content of an archived file by its relative path, None where there is none."""
+        """Return the content of an archived file by its relative path, None where there is none.
+
+        A path may come out of an archive, so out of a pull request: one that leads out of the build's files is asked for by nobody.
+        """
+        if not {"", ".", ".."}.isdisjoint(path.split("/")):
+            return None
         answer = self._controller.get(f"{address_in(build.url)}/artifact/{quote(path)}")
         return None if answer is None else answer.body
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,6 @@ from trainshed.results import Report, Result, Status
 from trainshed.stages.context import Context
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from trainshed.tools.jenkins import Build
 
 _FOLDER = "build"
@@ -43,20 +42,13 @@ def of(context: Context, build: Build, *, tail: list[str]) -> tuple[Result, ...]
 
 def _recorded(context: Context, build: Build) -> list[Report]:
     """Fetch the records that the build archived, and join them as its report did."""
-    prefix = f"{_FOLDER}/records/"
-    paths = [path for path in context.jenkins.artifacts(build) if path.startswith(prefix) and path.endswith(".json")]
+    paths = [path for path in context.jenkins.artifacts(build) if re.fullmatch(rf"{_FOLDER}/records/[^/]+\.json", path)]
     with files.scratch(context.config.project.state, "records") as folder:
-        for path in paths:
+        for number, path in enumerate(sorted(paths)):  # under names of our own: theirs are a stranger's
             content = context.jenkins.artifact(build, path)
             if content is not None:
-                _keep(folder, path.removeprefix(f"{_FOLDER}/"), content)
+                files.write_bytes(folder / "records" / f"{number:05}.json", content)
         return records.join(records.read(folder))
-
-
-def _keep(folder: Path, path: str, content: bytes) -> None:
-    target = folder / path
-    if target.resolve().is_relative_to(folder.resolve()):
-        files.write_bytes(target, content)
 
 
 def _with_log(context: Context, build: Build, result: Result) -> Result:

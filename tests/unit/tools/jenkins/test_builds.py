@@ -56,6 +56,16 @@ class TestBuilds:
         assert jenkins.artifact(build, "build/logs/a b#ä.log") == b"\x00\xff"
         assert jenkins.artifact(build, "build/none.json") is None
 
+    @pytest.mark.parametrize("path", ["../../../../../user/ada", "build/../../api/json", "/build/a.log", "./a", ""])
+    def test_a_path_that_leads_out_of_the_files_is_not_asked_for(
+        self, server: JenkinsServer, jenkins: Jenkins, job: Job, main: FakeJob, path: str
+    ) -> None:
+        main.add_build(artifacts={"build/a.log": b"a"})
+        build = jenkins.build(job, 1)
+        before = len(server.requests)
+        assert jenkins.artifact(build, path) is None
+        assert len(server.requests) == before
+
     def test_a_file_that_is_kept_elsewhere_is_fetched_there_without_the_log_in(
         self, server: JenkinsServer, jenkins: Jenkins, job: Job, main: FakeJob
     ) -> None:
