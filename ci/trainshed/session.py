@@ -82,7 +82,7 @@ def reported(command: Command, context: Context, call: Callable[[], Report], nam
     try:
         report = call()
     except Interrupted as stop:
-        report = Report(stage=command.name, interrupted=True)
+        report = Report(stage=command.name.replace(" ", "-"), interrupted=True)
         interruption = stop if stop.next_step else interruption
     except TrainshedError as error:
         if command.recorded and context.build_url:  # a build's page tells it; by hand, a wrong word leaves nothing behind

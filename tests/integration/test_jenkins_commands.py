@@ -270,6 +270,7 @@ def test_an_interrupted_watch_leaves_the_build_alone(project: Project) -> None:
     done = rest(child, code=130)
     assert ("build #1 goes on" in done.told, "watch --build 1 --branch main" in done.told) == (True, True)
     assert (build.building, project.server.asked("^POST")) == (True, [])
+    assert (done.document["schema"], done.document["status"]) == ("trainshed/jenkins-watch/v1", "interrupted")
 
 
 def test_a_cancelled_item_of_the_queue_is_exit_code_1(project: Project) -> None:
