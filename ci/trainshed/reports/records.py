@@ -108,7 +108,9 @@ def _file_name(stage: str, names: Sequence[str]) -> str:
 def _read(path: Path) -> Record:
     text = files.read_text(path, what="the record")
     try:
-        return _record(json.loads(text))
+        told = json.loads(text)
+        json.dumps(told, ensure_ascii=False).encode()  # JSON can write half a character, which nothing else can
+        return _record(told)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not a record of a command: {error}", next_step="Remove it, and run its command again.") from error
 

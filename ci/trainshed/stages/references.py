@@ -88,8 +88,8 @@ class References:
         if not self._context.config.jenkins.url:
             return None
         for told, manifest in self._archived():
-            facts = (manifest.get("pipelines") or {}).get(name) or {}
-            if facts.keys() >= _NEEDED and manifest.get("environment") == self._context.config.environment.name:
+            facts = _facts(manifest, name)
+            if facts and manifest.get("environment") == self._context.config.environment.name:
                 return facts, f"version {facts['version']}, uploaded by {told}"
         return None
 
@@ -121,3 +121,11 @@ class References:
             manifest = finding.document(content, place=f"{green.build.url}artifact/{MANIFEST}")
             if isinstance(manifest, dict) and manifest.get("project") == self._context.config.project.name:
                 yield f"{green.told} ({'this commit' if green.of_commit else 'this branch'}), {green.build.url}", manifest
+
+
+def _facts(manifest: Mapping[str, Any], name: str) -> Mapping[str, str]:
+    """Return what a manifest says of a pipeline's version; nothing where it says less, or in another shape."""
+    pipelines = manifest.get("pipelines")
+    told = pipelines.get(name) if isinstance(pipelines, dict) else None
+    facts = {key: value for key, value in told.items() if isinstance(value, str)} if isinstance(told, dict) else {}
+    return facts if facts.keys() >= _NEEDED else {}

@@ -73,6 +73,7 @@ def test_what_is_no_record_is_refused_with_its_place(tmp_path: Path, content: st
     [
         {"extra": []},
         {"stage": ["build"]},
+        {"results": [{"name": "x", "stage": "build", "status": "failed", "cases": [], "log": "\ud800"}]},
         {"results": [{"name": "x", "stage": "build", "status": "failed", "cases": [], "log": 5}]},
         {"results": [{"name": "x", "stage": "build", "status": "failed", "cases": [], "details": []}]},
         {"results": [{"name": ["x"], "stage": "build", "status": "failed", "cases": []}]},

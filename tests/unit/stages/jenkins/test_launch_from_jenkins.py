@@ -71,6 +71,9 @@ def test_else_the_newest_green_build_of_the_branch_that_uploaded_it_here_counts(
     lab.green(commit="f" * 40, environment="dev")
     lab.green(commit="f" * 40, pipelines={})
     lab.green(commit="f" * 40, pipelines={"training": {"version": "of another Trainshed"}})
+    shapes: list[object] = [["training"], {"training": ["version"]}, {"training": {"pipeline_id": 1, "version_id": None, "version": {}}}]
+    for strange in shapes:
+        lab.green(commit="f" * 40, pipelines=strange)
     lab.job.add_build("SUCCESS", commit="f" * 40)
     lab.job.add_build("FAILURE", commit=lab.commit)
     cause = lab.launch()
