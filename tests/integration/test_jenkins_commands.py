@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.jenkins_project import LOCK, Done, Project, failed, record, toml
 from tests.support.jenkins_server import FakeBuild, running_jenkins
+from tests.support.sample_project import until
 from trainshed.stages import jenkins
 
 STAGES = """[Pipeline] stage
@@ -142,6 +143,17 @@ def test_an_interrupted_trigger_leaves_the_build_and_says_how_to_follow_it(proje
     done = rest(child, code=130)
     assert "next: Follow it again: trainshed jenkins watch --queue" in done.told
     assert [item.cancelled for item in project.server.state.items.values() if not item.left] == [False]
+
+
+def test_a_trigger_that_is_interrupted_before_its_answer_does_not_say_to_trigger_again(project: Project) -> None:
+    project.main.add_build("SUCCESS")
+    project.server.stall("^POST")
+    child = project.start("jenkins", "trigger")
+    until(lambda: project.server.asked("^POST"), "the form")
+    child.send_signal(signal.SIGINT)
+    done = rest(child, code=130)
+    assert "Jenkins may have taken it all the same" in done.told
+    assert f"next: Look at {project.server.url}/job/team/job/sample/job/main/ before" in done.told
 
 
 # -- watch

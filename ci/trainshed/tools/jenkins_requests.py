@@ -22,7 +22,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, MaxRetryError, ReadTimeoutError
 from urllib3.exceptions import SSLError as Urllib3SSLError
 
-from trainshed.errors import RemoteError, UsageError
+from trainshed.errors import Interrupted, RemoteError, UsageError
 from trainshed.tools import http, process
 from trainshed.tools.http import Http, Response, place
 from trainshed.tools.jenkins_records import Denied, NotFound, Unavailable
@@ -142,11 +142,15 @@ class Controller:
         Raises:
             Unavailable: it was certainly not taken.
             RemoteError: it may have been taken.
+            Interrupted: likewise.
         """
         url = f"{self.url}/{address}"
         for attempt in range(RETRIES + 1):
             try:
                 answer = self._exchange("POST", url, query, form, None)
+            except Interrupted as stop:
+                told = "interrupted; Jenkins may have taken it all the same"
+                raise Interrupted(told, next_step=f"Look at {look} before you trigger again.") from stop
             except (requests.RequestException, HTTPError) as cause:
                 error = self._failed(url, cause)
                 if not _harmless(cause):
