@@ -92,6 +92,10 @@ class Jenkins:
         """Close all idle connections."""
         self._controller.close()
 
+    def end_at(self, ends: float | None) -> None:
+        """Ask for nothing again after a time of `time.monotonic`, and wait for no answer much longer."""
+        self._controller.ends = ends
+
     def job(self, path: str, branch: str | None = None) -> Job:
         """Return a job by its full name.
 

@@ -84,6 +84,7 @@ class Controller:
     def __init__(self, url: str, user: str, token: str, timeout: float) -> None:
         self.url, self.name, self.user = url.rstrip("/"), place(url).rstrip("/"), user
         self._timeout, self._posting = timeout, threading.Lock()
+        self.ends: float | None = None
         login = (user.encode(), token.encode()) if user else ("", "")
         self._requester = Client(self.url, *login, lazy=True, timeout=timeout, use_crumb=True).requester
         self._session: requests.Session = self._requester.session
@@ -115,9 +116,9 @@ class Controller:
 
         Args:
             query: parameters.
-            ends: time of `time.monotonic` after which nothing is tried again.
+            ends: time of `time.monotonic` after which nothing is tried again; by default that of this object.
         """
-        url = f"{self.url}/{address}"
+        url, ends = f"{self.url}/{address}", self.ends if ends is None else ends
         for attempt in range(RETRIES + 1):
             asked = 0.0  # seconds, by Retry-After
             try:

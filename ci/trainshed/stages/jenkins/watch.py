@@ -44,20 +44,23 @@ def watch(
         RemoteError: the controller has been away for a quarter of an hour.
         Interrupted: SIGTERM or SIGINT arrived; the build goes on.
     """
+    if queue is not None and build is not None:
+        raise UsageError("--queue and --build both name a build", next_step="Leave one of them out.")
+    ends = _ends(deadline)
+    context.jenkins.end_at(ends)
     if queue is not None:
-        if build is not None:
-            raise UsageError("--queue and --build both name a build", next_step="Leave one of them out.")
         named = finding.own_branch(context, branch)
         results = follow_queue(context, finding.job(context, named), branch=named, queue=queue, deadline=deadline)
     else:
         named, found = finding.locate(context, branch=branch, build=build)
-        results = _Watch(context, finding.job(context, named), named, _ends(deadline)).follow(found)
+        results = _Watch(context, finding.job(context, named), named, ends).follow(found)
     return Report(stage=STAGE, results=results)
 
 
 def follow_queue(context: Context, job: Job, *, branch: str, queue: int, deadline: float | None) -> tuple[Result, ...]:
     """Wait for the build of an item of the queue, then follow it."""
     ends = _ends(deadline)
+    context.jenkins.end_at(ends)
     try:
         build = context.jenkins.build_of(job, queue, deadline=deadline, on_wait=context.console.line)
     except Interrupted as stop:

@@ -125,6 +125,14 @@ class TestTheBuildOfATrigger:
             jenkins.build_of(job, item, deadline=0.5)
         assert time.monotonic() - started < 20
 
+    def test_no_question_outlasts_the_end_that_is_set_for_all(self, server: JenkinsServer, jenkins: Jenkins, job: Job) -> None:
+        server.stall("GET", times=99)
+        started = time.monotonic()
+        jenkins.end_at(started)
+        with pytest.raises(RemoteError, match="no whole answer in time"):
+            jenkins.build(job, "lastBuild")
+        assert time.monotonic() - started < 20
+
     def test_sigterm_ends_the_waiting_at_once(self, server: JenkinsServer, jenkins: Jenkins, job: Job) -> None:
         server.state.hold = True
         item = jenkins.trigger(job, {})
