@@ -16,7 +16,7 @@ PROCESS_VARIABLES = {
     "TRAINSHED_CONFIG": "the configuration file, as --config",
     "TRAINSHED_POLICY_FROM": "a git revision whose policy and waivers hold instead of the tree's; a pull request takes its target branch",
     "TRAINSHED_SLOTS": "folder of the slots that commands of one machine share (see build.parallel); default: one in /tmp for each user",
-    "TRAINSHED_MAIN_BRANCH": "name of the main branch where Jenkins does not set BRANCH_IS_PRIMARY; main or master by default",
+    "TRAINSHED_MAIN_BRANCH": "main branches where Jenkins does not set BRANCH_IS_PRIMARY, with blanks between; default: main master",
 }
 POLICY = ("scan", "bases", "trust", "credentials")
 """The policy: these tables and keys, of the project and of each environment, come from the target branch of a pull request."""
@@ -256,6 +256,8 @@ def _address(value: Any) -> str | None:  # noqa: ANN401 - checked here
 def _credentials(value: Any) -> Mapping[str, str]:  # noqa: ANN401 - checked here
     found = _arguments(value)
     for variable, told in found.items():
+        if _OWNED.match(variable):
+            raise ValueError(f"{variable}: a variable that steers the build is no credential")
         if not re.fullmatch(r"[A-Za-z_]\w*", variable) or not re.fullmatch(rf"({'|'.join(CREDENTIAL_KINDS)}):[\w.-]+", told):
             raise ValueError(f'{variable}: expected VARIABLE = "kind:id", the kind of {", ".join(CREDENTIAL_KINDS)}')
     return found
@@ -273,6 +275,10 @@ def _auth(value: Any) -> Auth:  # noqa: ANN401 - checked here
 
 CREDENTIAL_KINDS = ("string", "file", "username-password")
 """Kinds of credentials that Jenkins binds: secret text; a secret file, whose path it gives; VARIABLE_USR and VARIABLE_PSW."""
+_OWNED = re.compile(
+    r"(PATH|HOME|SHELL|ENV|BASH_ENV|CI|BUILD_URL|TAG_NAME)$|(LD|BRANCH|CHANGE)_|PYTHON|GIT_(SSH|EXEC|CONFIG|DIR)|TRAINSHED_(?!LEDGER_URL$)"
+)
+"""Variables that say what runs, and for whom: nobody's credentials."""
 TIERS = ("laptop", "pull-request", "main")
 
 KEYS: tuple[Key, ...] = (

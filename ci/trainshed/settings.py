@@ -65,15 +65,14 @@ def tier() -> Tier:
 
     Jenkins sets ``BUILD_URL``; ``CHANGE_ID`` for a pull request, ``CHANGE_FORK`` for one of a fork, which is trusted as little as a
     laptop; and for the main branch of a multibranch job ``BRANCH_IS_PRIMARY``. That one is never "false", only absent, also where the
-    controller cannot know: there the name counts, ``main`` or ``master`` unless ``TRAINSHED_MAIN_BRANCH`` says another. A tag
-    (``TAG_NAME``) may be called so too, and no rule that protects the branch protects it.
+    controller cannot know: there the name counts, ``main`` or ``master`` unless ``TRAINSHED_MAIN_BRANCH`` says others, with blanks
+    between. A tag (``TAG_NAME``) may be called so too, and no rule that protects the branch protects it.
     """
     if build_url() is None or from_fork():
         return Tier.LAPTOP
     if os.environ.get("CHANGE_ID") or os.environ.get("TAG_NAME"):
         return Tier.PULL_REQUEST
-    named = os.environ.get("TRAINSHED_MAIN_BRANCH")
-    names = {named} if named else {"main", "master"}
+    names = os.environ.get("TRAINSHED_MAIN_BRANCH", "").split() or ["main", "master"]
     primary = os.environ.get("BRANCH_IS_PRIMARY", "").lower() == "true" or os.environ.get("BRANCH_NAME") in names
     return Tier.MAIN if primary else Tier.PULL_REQUEST
 

@@ -185,3 +185,14 @@ def test_a_path_inside_the_project_is_shown_relative(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "seconds"), [("500ms", 0.5), ("20s", 20.0), ("1.5h", 5400.0), ("2d", 172800.0), (3, 3.0)])
 def test_durations_are_read_as_seconds(text: object, seconds: float) -> None:
     assert keys.duration(text) == seconds
+
+
+@pytest.mark.parametrize("variable", ["PATH", "LD_PRELOAD", "CHANGE_ID", "TRAINSHED_MAIN_BRANCH", "GIT_SSH_COMMAND", "PYTHONPATH"])
+def test_a_variable_that_steers_the_build_is_no_credential(tmp_path: Path, variable: str) -> None:
+    said = refused(tmp_path, f'[environments.local]\ncredentials = {{ {variable} = "string:x" }}\n')
+    assert f"environments.local.credentials: {variable}: a variable that steers the build is no credential" in said
+
+
+def test_credentials_of_any_other_name_are_read(tmp_path: Path) -> None:
+    text = '[environments.local]\ncredentials = { TRAINSHED_LEDGER_URL = "string:l", JENKINS_TOKEN = "string:t", HOMEPAGE = "file:h" }\n'
+    assert set(load(tmp_path, text).environment.credentials) == {"TRAINSHED_LEDGER_URL", "JENKINS_TOKEN", "HOMEPAGE"}

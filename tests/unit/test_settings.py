@@ -23,6 +23,8 @@ CHANGE = {**BUILD, "CHANGE_ID": "7", "CHANGE_TARGET": "main", "BRANCH_NAME": "PR
         (BUILD, Tier.PULL_REQUEST),
         ({**BUILD, "BRANCH_NAME": "main", "TRAINSHED_MAIN_BRANCH": "develop"}, Tier.PULL_REQUEST),
         ({**BUILD, "BRANCH_NAME": "develop", "TRAINSHED_MAIN_BRANCH": "develop"}, Tier.MAIN),
+        ({**BUILD, "BRANCH_NAME": "trunk", "TRAINSHED_MAIN_BRANCH": "main trunk"}, Tier.MAIN),
+        ({**BUILD, "BRANCH_NAME": "master", "TRAINSHED_MAIN_BRANCH": " "}, Tier.MAIN),
         ({**BUILD, "BRANCH_NAME": "main", "TAG_NAME": "main"}, Tier.PULL_REQUEST),
         (CHANGE, Tier.PULL_REQUEST),
         ({**CHANGE, "BRANCH_NAME": "main", "BRANCH_IS_PRIMARY": "true"}, Tier.PULL_REQUEST),
