@@ -68,8 +68,9 @@ def test_a_failing_test_is_told_and_the_others_work_is_kept(broken: Sample) -> N
 
 
 def test_a_component_alone_takes_its_base_as_it_is(broken: Sample) -> None:
-    broken.append("components/prepare/src/main.py", "# made alone\n")
+    broken.green("images")  # the lock, which a failure before took away
     before = broken.lock.read_bytes()
+    broken.append("components/prepare/src/main.py", "# made alone\n")
     done = broken.run("images", "--alone", "prepare")
     assert (done.code, done.statuses("build")) == (0, {"base": "cached", "prepare": "done"})
     assert done.statuses("test") == {"prepare": "done"}
