@@ -35,7 +35,19 @@ DIRECTIVES = {
     *("string", "text", "booleanParam", "choice"),
 }
 STEPS: Mapping[str, set[str]] = {
-    "workflow-basic-steps": {"echo", "dir", "deleteDir", "fileExists", "readFile", "writeFile", "stash", "unstash", "archiveArtifacts"},
+    "workflow-basic-steps": {
+        "archiveArtifacts",
+        "catchError",
+        "deleteDir",
+        "dir",
+        "echo",
+        "error",
+        "fileExists",
+        "readFile",
+        "stash",
+        "unstash",
+        "writeFile",
+    },
     "workflow-durable-task-step": {"sh", "node"},
     "workflow-cps": {"parallel"},
     "workflow-scm-step": {"checkout"},
