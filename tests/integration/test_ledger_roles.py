@@ -143,6 +143,7 @@ def test_the_roles_may_be_laid_down_again(site: Site) -> None:
     site.apply()
     with Ledger.open(site.url(Tier.PULL_REQUEST), tier=Tier.PULL_REQUEST) as ledger:
         record_all(ledger)
+        assert ledger.attachment(ONE, "sbom") == b"{}"
 
 
 def test_without_a_schema_a_login_that_may_not_make_it_is_told_who_may(server: postgres.Server) -> None:
