@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from trainshed.errors import WorkFailed
+from trainshed.errors import TrainshedError, WorkFailed
 
 
 class Status(StrEnum):
@@ -67,6 +67,13 @@ class Result:
             "log": self.log,
         }
         return {**known, **self.details}
+
+
+def failed(name: str, stage: str, error: TrainshedError, *, cause: str = "", seconds: float = 0.0, log: str | None = None) -> Result:  # noqa: PLR0913
+    """Turn an error into the result of what it ended, so that the others' results are kept."""
+    return Result(
+        name=name, stage=stage, status=Status.FAILED, cause=cause, message=error.told, seconds=seconds, log=log, exit_code=error.exit_code
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

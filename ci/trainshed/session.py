@@ -15,7 +15,7 @@ from trainshed.config import Config
 from trainshed.console import Console
 from trainshed.errors import Interrupted, TrainshedError, UsageError
 from trainshed.keys import TIERS
-from trainshed.results import Report, Result, Status
+from trainshed.results import Report, Status, failed
 from trainshed.settings import Tier
 from trainshed.stages.context import Context
 from trainshed.tools import process
@@ -86,9 +86,7 @@ def reported(command: Command, context: Context, call: Callable[[], Report], nam
         interruption = stop if stop.next_step else interruption
     except TrainshedError as error:
         if command.recorded and context.build_url:  # a build's page tells it; by hand, a wrong word leaves nothing behind
-            message = error.told
-            failed = Result(name=command.name, stage=command.name, status=Status.FAILED, message=message, exit_code=error.exit_code)
-            _record(context, Report(stage=command.name, results=(failed,)), names)
+            _record(context, Report(stage=command.name, results=(failed(command.name, command.name, error),)), names)
         raise
     if process.stopping.is_set():
         report = Report(stage=report.stage, results=report.results, extra=report.extra, interrupted=True)

@@ -20,7 +20,7 @@ from trainshed.pipelines import documents as yaml_documents
 from trainshed.pipelines import mentions, templates
 from trainshed.pipelines.templates import Template
 from trainshed.pipelines.verify import check_template
-from trainshed.results import Result, Status
+from trainshed.results import Result, Status, failed
 from trainshed.stages.context import Context
 from trainshed.tools import compiler
 
@@ -92,15 +92,6 @@ def stamped_file(project: Project, name: str) -> Path:
 def versions() -> dict[str, str]:
     """Return the versions of all that decides what kfp makes of a file."""
     return {**compiler.versions(), "python": platform.python_version(), "rules": RULES}
-
-
-def failed(  # noqa: PLR0913 - what a result has, by keyword
-    name: str, stage: str, error: TrainshedError, *, cause: str = "", seconds: float = 0.0, log: str | None = None
-) -> Result:
-    """Turn one pipeline's error into its result: the others' results are kept."""
-    return Result(
-        name=name, stage=stage, status=Status.FAILED, cause=cause, message=error.told, seconds=seconds, log=log, exit_code=error.exit_code
-    )
 
 
 class _Batch:

@@ -11,7 +11,7 @@ from typing import Any
 from trainshed.errors import Interrupted, NothingSelected, TrainshedError, UsageError, WorkFailed, problems
 from trainshed.images import components
 from trainshed.pipelines.lock import LockedImage
-from trainshed.results import Report, Result, Status
+from trainshed.results import Report, Result, Status, failed
 from trainshed.services import difference, golden, rendering, spec
 from trainshed.services.golden import Golden
 from trainshed.services.rendering import Model
@@ -304,14 +304,7 @@ def _result(  # noqa: PLR0913 - what a result says
 
 
 def _failed(context: Context, component: str, error: TrainshedError) -> Result:
-    return Result(
-        name=component,
-        stage=STAGE,
-        status=Status.FAILED,
-        message=error.told,
-        log=_shown_log(context, component),
-        exit_code=error.exit_code,
-    )
+    return failed(component, STAGE, error, log=_shown_log(context, component))
 
 
 def _log(context: Context, component: str) -> Path:

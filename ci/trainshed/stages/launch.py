@@ -13,7 +13,7 @@ from trainshed import files, owner
 from trainshed.errors import Interrupted, TrainshedError, UsageError, WorkFailed
 from trainshed.pipelines import gates as gates_of
 from trainshed.pipelines import parameters as parameters_of
-from trainshed.results import Case, Report, Result, Status
+from trainshed.results import Case, Report, Result, Status, failed
 from trainshed.stages import upload
 from trainshed.stages.context import Context
 from trainshed.stages.following import Followed, follow, terminate
@@ -130,7 +130,7 @@ class _Launch:
         except Interrupted:
             raise
         except TrainshedError as error:
-            self._finish(upload.failed(prepared.name, "launch", error, started))
+            self._finish(failed(prepared.name, "launch", error, seconds=time.monotonic() - started))
             return
         one = launched[prepared.name] = _Launched(prepared=prepared, followed=Followed(name=prepared.name, run=run), started=started)
         self._record(one, followed=follow_them)

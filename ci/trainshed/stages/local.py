@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from trainshed.errors import TrainshedError
 from trainshed.local import engine
 from trainshed.local.services import ENGINE, KUBEFLOW, NAMES, PREDICTION, REGISTRY, Embedded, ServiceStatus
-from trainshed.results import Report, Result, Status
+from trainshed.results import Report, Result, Status, failed
 from trainshed.stages.context import Context
 
 _TAIL_BYTES = 32_768
@@ -80,7 +80,7 @@ def _started(name: str, start: Callable[[], str]) -> Result:
     try:
         address = start()
     except TrainshedError as error:
-        return Result(name=name, stage="local-up", status=Status.FAILED, message=error.told, exit_code=error.exit_code)
+        return failed(name, "local-up", error)
     return Result(name=name, stage="local-up", status=Status.DONE, seconds=time.monotonic() - began, details={"address": address})
 
 

@@ -12,7 +12,7 @@ from trainshed.console import Console
 from trainshed.errors import Interrupted, NothingSelected, TrainshedError, UsageError, WorkFailed, problems, suggestion
 from trainshed.images.components import discover
 from trainshed.pipelines import mentions, templates
-from trainshed.results import Report, Result, Status
+from trainshed.results import Report, failed
 from trainshed.stages.context import Context
 
 
@@ -52,10 +52,9 @@ class _Flow:
         except TrainshedError as error:
             if not self.reports:
                 raise
-            message = error.told
-            failed = Result(name=stage, stage=stage, status=Status.FAILED, message=message, exit_code=error.exit_code)
-            self.console.end(failed)
-            self.reports.append(Report(stage=stage, results=(failed,)))
+            result = failed(stage, stage, error)
+            self.console.end(result)
+            self.reports.append(Report(stage=stage, results=(result,)))
 
     def _check_time(self, stage: str) -> None:
         """Begin nothing that would have to be ended at once, such as a training run."""

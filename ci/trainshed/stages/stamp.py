@@ -11,7 +11,7 @@ from trainshed.pipelines import content, mentions
 from trainshed.pipelines import documents as yaml_documents
 from trainshed.pipelines.lock import Lock
 from trainshed.pipelines.stamp import stamp as stamped
-from trainshed.results import Report, Result, Status
+from trainshed.results import Report, Result, Status, failed
 from trainshed.stages import compile as compiling
 from trainshed.stages import locking
 from trainshed.stages.context import Context
@@ -48,7 +48,7 @@ def _stamped(context: Context, lock: Lock, compiled: Result) -> Result:
         source = files.read_text(compiling.template_file(project, name), what="the compiled template")
         text = stamped(source, lock.references, place=name)
     except TrainshedError as error:
-        return compiling.failed(name, STAGE, error)
+        return failed(name, STAGE, error)
     cause = "stamped before with the same digests"
     if text != before:
         cause = _cause(lock, before, compiled)

@@ -14,7 +14,7 @@ from trainshed import files
 from trainshed.errors import Interrupted, TrainshedError, UsageError, WorkFailed
 from trainshed.pipelines import content, documents, templates, verify
 from trainshed.pipelines.lock import Lock, lock_digest
-from trainshed.results import Report, Result, Status
+from trainshed.results import Report, Result, Status, failed
 from trainshed.stages import locking
 from trainshed.stages.context import Context
 from trainshed.tools import git
@@ -62,7 +62,7 @@ def upload(context: Context, names: Sequence[str] = (), *, dry_run: bool = False
         except Interrupted:
             raise
         except TrainshedError as error:
-            result = failed(pipeline.name, "upload", error, started)
+            result = failed(pipeline.name, "upload", error, seconds=time.monotonic() - started)
         context.console.end(result)
         results.append(result)
     return Report(stage="upload", results=tuple(results), extra={"dry_run": True} if dry_run else {})
@@ -71,15 +71,6 @@ def upload(context: Context, names: Sequence[str] = (), *, dry_run: bool = False
 def selected(context: Context, names: Sequence[str]) -> list[templates.Template]:
     """Return the templates of these names, or all."""
     return templates.select(templates.discover(context.config.project.pipelines), list(names))
-
-
-def failed(name: str, stage: str, error: TrainshedError, started: float, **details: Any) -> Result:  # noqa: ANN401 - any JSON value
-    """Turn one pipeline's error into its result, so that the others' results are kept."""
-    message = error.told
-    seconds = time.monotonic() - started
-    return Result(
-        name=name, stage=stage, status=Status.FAILED, message=message, seconds=seconds, exit_code=error.exit_code, details=details
-    )
 
 
 def read_stamped(context: Context, lock: Lock, name: str) -> Stamped:

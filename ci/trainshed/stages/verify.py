@@ -14,7 +14,7 @@ from trainshed.errors import TrainshedError, UsageError, WorkFailed
 from trainshed.pipelines import content
 from trainshed.pipelines.lock import Lock
 from trainshed.pipelines.verify import verify as verified
-from trainshed.results import Report, Result, Status
+from trainshed.results import Report, Result, Status, failed
 from trainshed.stages import compile as compiling
 from trainshed.stages import locking
 from trainshed.stages.context import Context
@@ -102,7 +102,7 @@ def _result(project: Project, name: str, outcome: _Verified | TrainshedError | N
     if outcome is None:
         return Result(name=name, stage=STAGE, status=Status.ABORTED, message="its template does not compile")
     if isinstance(outcome, TrainshedError):
-        return compiling.failed(name, STAGE, outcome)
+        return failed(name, STAGE, outcome)
     return Result(
         name=name,
         stage=STAGE,
