@@ -53,11 +53,18 @@ PARAMETERS = (
     ),
     Option(flags=("--params",), argument="params_file", kind="path", metavar="FILE", help="parameters as YAML or JSON"),
     Option(
+        flags=("--profile",),
+        argument="profile",
+        kind="text",
+        metavar="NAME",
+        help="a set of parameters and gates from the TOML file beside the pipeline; -p and --params win over it",
+    ),
+    Option(
         flags=("--gate",),
         argument="gates",
         kind="texts",
         metavar="EXPR",
-        help="fail unless a metric holds, such as 'auc >= 0.80'; repeatable",
+        help="fail unless a metric holds, such as 'auc >= 0.80' or 'auc >= best - 0.01'; repeatable",
     ),
 )
 BUILD = (
@@ -158,8 +165,41 @@ COMMANDS: tuple[Command, ...] = (
         help="start a training run of uploaded pipelines",
         function="trainshed.stages.launch:launch",
         names="pipeline",
-        options=(*PARAMETERS, WAIT, DEADLINE),
+        options=(
+            *PARAMETERS,
+            Option(
+                flags=("--local-images",),
+                argument="local_images",
+                kind="flag",
+                help="run what was built and uploaded from this tree, not what CI uploaded for this commit or branch",
+            ),
+            Option(
+                flags=("--cache",),
+                argument="caching",
+                kind="switch",
+                help="take steps from the cache, or run them all; as the pipeline says by default",
+            ),
+            Option(flags=("--experiment",), argument="experiment", kind="text", metavar="NAME", help="the run's experiment"),
+            Option(flags=("--label",), argument="labels", kind="pairs", metavar="KEY=VALUE", help="a label of the run; repeatable"),
+            Option(
+                flags=("--resume",),
+                argument="resume",
+                kind="text",
+                metavar="RUN",
+                help="follow a run that was started before, and judge it by its gates; nothing is started",
+            ),
+            WAIT,
+            DEADLINE,
+        ),
         reports=True,
+        recorded=True,
+    ),
+    Command(
+        name="schedule",
+        help="bring Kubeflow's recurring runs to what is declared beside the pipelines",
+        function="trainshed.stages.schedule:schedule",
+        names="pipeline",
+        options=(DRY_RUN, DEADLINE),
         recorded=True,
     ),
     Command(
@@ -239,6 +279,11 @@ COMMANDS: tuple[Command, ...] = (
         name="jenkins bindings",
         help="print what Jenkins shall bind for the environment, a line each: KIND VARIABLE ID",
         function="trainshed.stages.jenkins.bindings:bindings",
+    ),
+    Command(
+        name="login",
+        help="tell who you are for the environment's Kubeflow, and until when",
+        function="trainshed.stages.login:login",
     ),
     Command(
         name="doctor",

@@ -79,12 +79,18 @@ class Jenkins:
 
 @dataclass(frozen=True, kw_only=True)
 class Kubeflow:
-    """A Kubeflow endpoint. ``host`` None is the embedded one; ``timeout`` in seconds for one request."""
+    """A Kubeflow endpoint. ``host`` None is the embedded one; ``timeout`` in seconds for one request.
+
+    ``experiment`` is empty for the project's name, ``pipeline_root`` for the server's own.
+    """
 
     host: str | None
     namespace: str
     auth: Auth
     service_account: str
+    experiment: str
+    pipeline_root: str
+    labels: Mapping[str, str]
     timeout: float
 
 
@@ -380,6 +386,9 @@ class _Reader:
                 namespace=of("kubeflow.namespace"),
                 auth=of("kubeflow.auth"),
                 service_account=of("kubeflow.service-account"),
+                experiment=of("kubeflow.experiment"),
+                pipeline_root=of("kubeflow.pipeline-root"),
+                labels=of("kubeflow.labels"),
                 timeout=of("kubeflow.timeout"),
             ),
             prediction_service=PredictionService(

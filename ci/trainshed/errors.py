@@ -8,6 +8,7 @@ The tree, with the exit code of each::
     ├── NothingSelected      3  no component or pipeline matches
     ├── ToolMissing          4  a needed tool is missing, too old or not permitted
     ├── RemoteError          5  a remote service failed; a retry may help
+    ├── Canceled             6  somebody else ended the training run
     └── Interrupted        130  SIGINT or SIGTERM
 """
 
@@ -68,6 +69,12 @@ class RemoteError(TrainshedError):
     """A remote service could not be reached or refused; a retry may help."""
 
     exit_code = 5
+
+
+class Canceled(TrainshedError):
+    """The training run was canceled in Kubeflow by somebody else."""
+
+    exit_code = 6
 
 
 class Interrupted(TrainshedError):

@@ -263,6 +263,20 @@ def _credentials(value: Any) -> Mapping[str, str]:  # noqa: ANN401 - checked her
     return found
 
 
+def _pipeline_root(value: Any) -> str:  # noqa: ANN401 - checked here
+    if not isinstance(value, str) or (value and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s@]+", value)):
+        raise ValueError(f"expected an address such as s3://bucket/prefix, not {value!r}")
+    return value.rstrip("/")
+
+
+def _labels(value: Any) -> Mapping[str, str]:  # noqa: ANN401 - checked here
+    found = _arguments(value)
+    for name, text in found.items():
+        if not LABEL.fullmatch(name) or (text and not LABEL.fullmatch(text)):
+            raise ValueError(f"{name}: expected at most 63 letters, digits, '.', '_' and '-' in name and value, not {text!r}")
+    return found
+
+
 def _auth(value: Any) -> Auth:  # noqa: ANN401 - checked here
     if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
         raise ValueError(f'expected a table such as {{ kind = "token", file = "…" }}, not {value!r}')
@@ -279,6 +293,8 @@ _OWNED = re.compile(
     r"(PATH|HOME|SHELL|ENV|BASH_ENV|CI|BUILD_URL|TAG_NAME)$|(LD|BRANCH|CHANGE)_|PYTHON|GIT_(SSH|EXEC|CONFIG|DIR)|TRAINSHED_(?!LEDGER_URL$)"
 )
 """Variables that say what runs, and for whom: nobody's credentials."""
+LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+"""A label's name or value, as Kubernetes takes it."""
 TIERS = ("laptop", "pull-request", "main")
 
 KEYS: tuple[Key, ...] = (
@@ -358,6 +374,15 @@ ENVIRONMENT_KEYS: tuple[Key, ...] = (
     Key(path="kubeflow.namespace", shape="text", default="", read=_text, help="namespace of a multi-user Kubeflow"),
     Key(path="kubeflow.auth", shape="table of texts", default=Auth(), read=_auth, help="how to log in: { kind, … }"),
     Key(path="kubeflow.service-account", shape="text", default="", read=_text, help="service account of the runs"),
+    Key(path="kubeflow.experiment", shape="text", default="", read=_text, help="experiment of the runs; empty: the project's name"),
+    Key(
+        path="kubeflow.pipeline-root",
+        shape="text",
+        default="",
+        read=_pipeline_root,
+        help="where runs keep their artifacts, such as s3://bucket/prefix; empty: the server's own",
+    ),
+    Key(path="kubeflow.labels", shape="table of texts", default={}, read=_labels, help="labels of every run, told in its description"),
     Key(path="kubeflow.timeout", shape="duration", default=30.0, read=duration, help="limit of one request"),
     Key(
         path="prediction-service.cluster",

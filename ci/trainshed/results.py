@@ -87,13 +87,13 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """Return the worst of the results: 130 interrupted, else 1 before 5 before 4, 0 when all is good."""
+        """Return the worst of the results: 130 interrupted, else 1 before 2 before 5 before 4 before 6 before 3, 0 when all is good."""
         if self.interrupted:
             return 130
         codes = {result.exit_code for result in self.results if result.status is Status.FAILED}
         if not codes and any(result.status is Status.ABORTED for result in self.results):
             return WorkFailed.exit_code
-        order = (1, 70, 2, 5, 4)
+        order = (1, 70, 2, 5, 4, 6, 3)
         return min(codes, key=lambda code: order.index(code) if code in order else len(order), default=0)
 
     @property

@@ -13,7 +13,8 @@ import pytest
 from tests.support import kubeflow_flows as flows
 from tests.support.kubeflow import OUTPUTS, Process, specification, step, text, wait_for
 from tests.support.sample_project import docker
-from trainshed.tools.kubeflow import FINISHED, KubeflowClient, Run
+from trainshed.tools.kubeflow import KubeflowClient
+from trainshed.tools.kubeflow_records import FINISHED, Run
 
 IMAGE = "trainshed-test-kubeflow:1"
 

@@ -11,7 +11,8 @@ from trainshed import files
 from trainshed.errors import RemoteError, TrainshedError, WorkFailed
 from trainshed.stages.context import Context
 from trainshed.tools import process
-from trainshed.tools.kubeflow import KubeflowClient, Run
+from trainshed.tools.kubeflow import KubeflowClient
+from trainshed.tools.kubeflow_records import Run
 
 _FIRST_PAUSE, _LONGEST_PAUSE, _LOCAL_PAUSE = 0.2, 5.0, 0.5
 _PATIENCE_SECONDS = 60.0

@@ -19,7 +19,7 @@ from trainshed.stages.context import Context
 from trainshed.stages.following import Followed, follow, terminate
 from trainshed.stages.references import References
 from trainshed.tools import git
-from trainshed.tools.kubeflow import NotFound, Run, Version
+from trainshed.tools.kubeflow_records import NotFound, Run, Version
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from trainshed.stages.context import Context
 from trainshed.stages.jenkins import finding
 from trainshed.tools import git
 from trainshed.tools.jenkins_records import NotFound as JenkinsNotFound
-from trainshed.tools.kubeflow import NotFound, Version
+from trainshed.tools.kubeflow_records import NotFound, Version
 
 MANIFEST = f"build/{FILE_NAME}"
 _UPLOAD = "Run `trainshed upload`."

@@ -18,7 +18,8 @@ from trainshed.results import Report, Result, Status, failed
 from trainshed.stages import locking
 from trainshed.stages.context import Context
 from trainshed.tools import git
-from trainshed.tools.kubeflow import VERSION_NAME_LIMIT, Conflict, KubeflowClient, Pipeline, Version
+from trainshed.tools.kubeflow import KubeflowClient
+from trainshed.tools.kubeflow_records import VERSION_NAME_LIMIT, Conflict, Pipeline, Version
 
 _DIFFERENCE_LINES = 40
 _SHORT = 8

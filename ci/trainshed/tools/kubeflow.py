@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlencode
@@ -16,95 +15,27 @@ from trainshed.errors import RemoteError, TrainshedError, UsageError
 from trainshed.keys import Auth
 from trainshed.tools.http import Http, Response
 from trainshed.tools.kubeflow_auth import Login, login_for
+from trainshed.tools.kubeflow_records import (
+    PACKAGE_LIMIT,
+    PIPELINE_NAME_LIMIT,
+    VERSION_NAME_LIMIT,
+    Artifact,
+    Conflict,
+    NotFound,
+    Pipeline,
+    Run,
+    Version,
+    pipeline_of,
+    run_of,
+    text_of,
+    version_of,
+)
 
-PACKAGE_LIMIT = 32 * 1024 * 1024
-PIPELINE_NAME_LIMIT = 128
-VERSION_NAME_LIMIT = 127
-FINISHED = frozenset({"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"})
 _API = "/apis/v2beta1"
 _PAGE = 100
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _LOGIN_WANTED = _REDIRECTS | {401}
 _LOGIN = "Log in anew: renew the credentials that environments.<name>.kubeflow.auth names."
-
-
-class NotFound(RemoteError):
-    """Kubeflow has no such pipeline, version, run or experiment."""
-
-
-class Conflict(UsageError):
-    """Kubeflow has another thing of the same name."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pipeline:
-    """A pipeline: the name that its versions share."""
-
-    id: str
-    name: str
-    namespace: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Version:
-    """A version of a pipeline. ``spec`` is the IR, with a platform document ``{"pipeline_spec": …, "platform_spec": …}``."""
-
-    id: str
-    pipeline_id: str
-    name: str
-    description: str = ""
-    created: str = ""
-    spec: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Artifact:
-    """An output of a task. ``uri`` is ``file:///…`` for the embedded Kubeflow; ``type`` is such as ``system.Model``."""
-
-    name: str
-    uri: str
-    type: str = ""
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """A task of a run. ``parameters`` and ``artifacts`` are its outputs, where the server tells them."""
-
-    id: str
-    name: str
-    state: str
-    error: str = ""
-    started: str = ""
-    ended: str = ""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    artifacts: Mapping[str, Artifact] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """A run. ``state`` is one of PENDING, RUNNING, SUCCEEDED, FAILED, CANCELING, CANCELED, PAUSED, SKIPPED."""
-
-    id: str
-    name: str
-    state: str
-    error: str = ""
-    experiment_id: str = ""
-    pipeline_id: str = ""
-    version_id: str = ""
-    created: str = ""
-    tasks: tuple[Task, ...] = ()
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def finished(self) -> bool:
-        """Tell whether the state is final."""
-        return self.state in FINISHED
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Return every number that the tasks give, by ``task.output`` or, from an artifact's metadata, ``task.output.key``."""
-        return {name: number for task in self.tasks for name, number in _numbers(task)}
 
 
 class KubeflowClient:
@@ -144,7 +75,7 @@ class KubeflowClient:
     def pipeline_by_name(self, name: str) -> Pipeline | None:
         """Return the pipeline of a name in this client's namespace; None when there is none."""
         try:
-            found = _pipeline(self._get(f"/pipelines/names/{quote(name, safe='')}", {"namespace": self.namespace}))
+            found = pipeline_of(self._get(f"/pipelines/names/{quote(name, safe='')}", {"namespace": self.namespace}))
         except NotFound:
             return None
         # An empty namespace matches any, so the answer may be another's pipeline.
@@ -154,16 +85,16 @@ class KubeflowClient:
         """Create a pipeline without a version, so that its first version can have a name of its own."""
         _bounded(name, PIPELINE_NAME_LIMIT, "pipeline")
         body = {"display_name": name, "name": name, "description": description, "namespace": self.namespace}
-        return _pipeline(self._post("/pipelines", body, what=f"pipeline '{name}'"))
+        return pipeline_of(self._post("/pipelines", body, what=f"pipeline '{name}'"))
 
     def versions(self, pipeline_id: str) -> Iterator[Version]:
         """Yield all versions, the newest first, page by page."""
         path = f"/pipelines/{quote(pipeline_id, safe='')}/versions"
-        yield from map(_version, self._pages(path, "pipeline_versions", {"sort_by": "created_at desc"}))
+        yield from map(version_of, self._pages(path, "pipeline_versions", {"sort_by": "created_at desc"}))
 
     def version(self, pipeline_id: str, version_id: str) -> Version:
         """Return one version with its specification."""
-        return _version(self._get(f"/pipelines/{quote(pipeline_id, safe='')}/versions/{quote(version_id, safe='')}"))
+        return version_of(self._get(f"/pipelines/{quote(pipeline_id, safe='')}/versions/{quote(version_id, safe='')}"))
 
     def upload_version(self, pipeline_id: str, name: str, text: str, *, description: str = "") -> Version:
         """Add a version from the text of a compiled pipeline.
@@ -179,7 +110,7 @@ class KubeflowClient:
         query = {"name": name, "pipelineid": pipeline_id, "description": description}
         fields = {"uploadfile": ("pipeline.yaml", content, "application/x-yaml")}
         answer = self._request("POST", "/pipelines/upload_version", query, fields=fields, what=f"version '{name}'", idempotent=False)
-        return _version(answer)
+        return version_of(answer)
 
     def experiment(self, name: str) -> str:
         """Return the id of the experiment of a name; it is created when missing."""
@@ -188,7 +119,7 @@ class KubeflowClient:
             return found
         body = {"display_name": name, "namespace": self.namespace}
         try:
-            return _text(self._post("/experiments", body, what=f"experiment '{name}'"), "experiment_id")
+            return text_of(self._post("/experiments", body, what=f"experiment '{name}'"), "experiment_id")
         except Conflict:  # another launch created it meanwhile
             found = self._experiment(name)
             if found is None:
@@ -198,7 +129,7 @@ class KubeflowClient:
     def _experiment(self, name: str) -> str | None:
         wanted = json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "string_value": name}]})
         listed = self._pages("/experiments", "experiments", {"filter": wanted, "namespace": self.namespace})
-        return next((_text(entry, "experiment_id") for entry in listed if entry.get("display_name") == name), None)
+        return next((text_of(entry, "experiment_id") for entry in listed if entry.get("display_name") == name), None)
 
     def create_run(  # noqa: PLR0913 - what a run is made of
         self,
@@ -218,16 +149,16 @@ class KubeflowClient:
             "runtime_config": {"parameters": dict(parameters), **({"pipeline_root": pipeline_root} if pipeline_root else {})},
             **({"service_account": service_account} if service_account else {}),
         }
-        return _run(self._request("POST", "/runs", body=body, what=f"run '{name}'", idempotent=False, surely=True))
+        return run_of(self._request("POST", "/runs", body=body, what=f"run '{name}'", idempotent=False, surely=True))
 
     def run(self, run_id: str) -> Run:
         """Return a run as it stands."""
-        return _run(self._get(f"/runs/{quote(run_id, safe='')}"))
+        return run_of(self._get(f"/runs/{quote(run_id, safe='')}"))
 
     def runs(self, *, experiment: str = "") -> Iterator[Run]:
         """Yield runs, the newest first, page by page."""
         query = {"sort_by": "created_at desc", "namespace": self.namespace, "experiment_id": experiment}
-        yield from map(_run, self._pages("/runs", "runs", query))
+        yield from map(run_of, self._pages("/runs", "runs", query))
 
     def artifacts(self, run_id: str) -> dict[str, Artifact]:
         """Return the artifacts of a run by ``task.output``; empty where the server does not tell them."""
@@ -330,68 +261,3 @@ def _kind(answer: Response) -> str:
 def _bounded(name: str, limit: int, what: str) -> None:
     if not name or len(name) > limit:
         raise UsageError(f"{what} name '{name}': expected 1 to {limit} characters", next_step="Choose a shorter name.")
-
-
-def _text(document: Mapping[str, Any], key: str) -> str:
-    value = document.get(key)
-    if not isinstance(value, str) or not value:
-        raise RemoteError(
-            f"Kubeflow answered without {key}", next_step="Check that the host is the Kubeflow Pipelines API, and log in anew."
-        )
-    return value
-
-
-def _pipeline(document: Mapping[str, Any]) -> Pipeline:
-    name = document.get("display_name") or document.get("name") or ""
-    return Pipeline(id=_text(document, "pipeline_id"), name=name, namespace=document.get("namespace", ""))
-
-
-def _version(document: Mapping[str, Any]) -> Version:
-    return Version(
-        id=_text(document, "pipeline_version_id"),
-        pipeline_id=_text(document, "pipeline_id"),
-        name=document.get("display_name") or document.get("name") or "",
-        description=document.get("description", ""),
-        created=document.get("created_at", ""),
-        spec=document.get("pipeline_spec") or {},
-    )
-
-
-def _run(document: Mapping[str, Any]) -> Run:
-    reference = document.get("pipeline_version_reference") or {}
-    tasks = (document.get("run_details") or {}).get("task_details") or ()
-    return Run(
-        id=_text(document, "run_id"),
-        name=document.get("display_name", ""),
-        state=document.get("state", "PENDING"),
-        error=(document.get("error") or {}).get("message", ""),
-        experiment_id=document.get("experiment_id", ""),
-        pipeline_id=reference.get("pipeline_id", ""),
-        version_id=reference.get("pipeline_version_id", ""),
-        created=document.get("created_at", ""),
-        tasks=tuple(map(_task, tasks)),
-        parameters=(document.get("runtime_config") or {}).get("parameters") or {},
-    )
-
-
-def _task(document: Mapping[str, Any]) -> Task:
-    """Read a task; ``embedded`` is the extension of the embedded Kubeflow, which the SDK's client passes over."""
-    told = document.get("embedded") or {}
-    return Task(
-        id=document.get("task_id", ""),
-        name=document.get("display_name", ""),
-        state=document.get("state", ""),
-        error=(document.get("error") or {}).get("message", ""),
-        started=document.get("start_time", ""),
-        ended=document.get("end_time", ""),
-        parameters=told.get("parameters") or {},
-        artifacts={name: Artifact(name=name, **found) for name, found in (told.get("artifacts") or {}).items()},
-    )
-
-
-def _numbers(task: Task) -> Iterator[tuple[str, float]]:
-    outputs: list[tuple[str, Any]] = list(task.parameters.items())
-    outputs += [(f"{name}.{key}", value) for name, artifact in task.artifacts.items() for key, value in artifact.metadata.items()]
-    for name, value in outputs:
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            yield f"{task.name}.{name}", float(value)

@@ -17,7 +17,7 @@ from trainshed.settings import Tier
 from trainshed.stages import deploy as deploying
 from trainshed.stages import models
 from trainshed.tools.ecs import Ecs
-from trainshed.tools.kubeflow import Artifact, Run
+from trainshed.tools.kubeflow_records import Artifact, Run
 
 pytestmark = pytest.mark.sockets
 

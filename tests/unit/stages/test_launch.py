@@ -19,7 +19,8 @@ from trainshed.stages import following
 from trainshed.stages.launch import launch
 from trainshed.stages.upload import upload
 from trainshed.tools import process
-from trainshed.tools.kubeflow import KubeflowClient, NotFound, Run
+from trainshed.tools.kubeflow import KubeflowClient
+from trainshed.tools.kubeflow_records import NotFound, Run
 
 pytestmark = pytest.mark.sockets
 

@@ -12,7 +12,8 @@ from trainshed.errors import RemoteError, UsageError
 from trainshed.keys import Auth
 from trainshed.local.kubeflow.runs import Runs, read_status, write_status
 from trainshed.tools import process
-from trainshed.tools.kubeflow import Artifact, Conflict, KubeflowClient, NotFound, Run, Task
+from trainshed.tools.kubeflow import KubeflowClient
+from trainshed.tools.kubeflow_records import Artifact, Conflict, NotFound, Run, Task
 
 pytestmark = pytest.mark.sockets
 
