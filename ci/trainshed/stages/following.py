@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainshed import files
-from trainshed.errors import RemoteError, TrainshedError, WorkFailed
+from trainshed.errors import Canceled, NothingSelected, RemoteError, TrainshedError, WorkFailed
 from trainshed.stages.context import Context
 from trainshed.tools import process
 from trainshed.tools.kubeflow import KubeflowClient
-from trainshed.tools.kubeflow_records import Run
+from trainshed.tools.kubeflow_records import Run, Task
 
 _FIRST_PAUSE, _LONGEST_PAUSE, _LOCAL_PAUSE = 0.2, 5.0, 0.5
 _PATIENCE_SECONDS = 60.0
 _QUIET = frozenset({"PENDING", ""})
+_NAMED = 5
 
 
 @dataclass
@@ -72,6 +73,50 @@ def terminate(context: Context, followed: Followed) -> None:
         context.console.warning(f"run {followed.run.id} of {followed.name} may still be running: {error.message}")
     else:
         context.console.line(f"launch {followed.name}: run {followed.run.id} terminated")
+
+
+def outcome(run: Run, *, link: str = "") -> TrainshedError | None:
+    """Return the error that a run's end stands for, one class and exit code per state; None for a success.
+
+    A state that is no end is an error too: nobody may take a run that was not seen to succeed for a good one.
+
+    Args:
+        run: as it was last seen.
+        link: where people look at it, see `KubeflowClient.link`.
+    """
+    who = f"run {run.id}" + (f" '{run.name}'" if run.name else "")
+    at = f"\n{link}" if link else ""
+    match run.state:
+        case "SUCCEEDED":
+            return None
+        case "FAILED":
+            told = [f"{who} FAILED" + (f": {run.error}" if run.error else ""), *_failures(run)]
+            return WorkFailed("\n".join(told) + at, next_step="Mend the step whose log tells why, then launch anew.")
+        case "CANCELED":
+            message = f"{who} was canceled in Kubeflow by somebody else" + (f": {run.error}" if run.error else "")
+            return Canceled(f"{message}{at}", next_step="Ask who ended it, then launch anew.")
+        case "SKIPPED":
+            message = f"{who} was SKIPPED: Kubeflow ran nothing of it" + (f": {run.error}" if run.error else "")
+            return NothingSelected(f"{message}{at}", next_step="See its conditions and parameters, then launch anew.")
+        case state:
+            return RemoteError(f"{who} is {state or 'in no known state'}; its end was not seen{at}", next_step=_resume(run))
+
+
+def failed_tasks(run: Run) -> list[Task]:
+    """Return the tasks that failed by themselves: those around them (nested pipelines, loops) fail with them."""
+    wrong = [task for task in run.tasks if task.state == "FAILED"]
+    inner = [f"{task.name}" for task in wrong]
+    return [task for task in wrong if not any(name.startswith(f"{task.name}.") for name in inner)]
+
+
+def _failures(run: Run) -> list[str]:
+    wrong = failed_tasks(run)
+    told = [f"task {task.name} failed" + (f": {task.error}" if task.error else "") for task in wrong[:_NAMED]]
+    return [*told, *([f"and {len(wrong) - _NAMED} more tasks failed"] if len(wrong) > _NAMED else [])]
+
+
+def _resume(run: Run) -> str:
+    return f"Go on watching it: `trainshed launch --resume {run.id}`."
 
 
 def _look(context: Context, client: KubeflowClient, followed: Followed) -> None:
