@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import pytest_socket
 
-from trainshed.tools import process
+from trainshed.tools import http, process
 
 _LEAKING = ("TRAINSHED_", "BUILD_", "CHANGE_", "BRANCH_", "DOCKER_", "AWS_", "KF_", "KUBEFLOW_")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
@@ -22,6 +22,7 @@ def _no_harm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path_factory.getbasetemp() / "no-home"))
     monkeypatch.setenv("TRAINSHED_SLOTS", str(tmp_path_factory.getbasetemp() / "slots"))  # not those that this machine's commands share
+    monkeypatch.setattr(http, "_FIRST_PAUSE", 0.02)  # retries are tried, not waited for
     process.stopping.clear()
     if request.node.get_closest_marker("sockets") is None:
         pytest_socket.disable_socket(allow_unix_socket=True)

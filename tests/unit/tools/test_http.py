@@ -86,6 +86,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    monkeypatch.setattr("trainshed.tools.http._FIRST_PAUSE", 0.2)
     """Record the pauses instead of making them."""
     made: list[float] = []
     monkeypatch.setattr(process, "pause", made.append)

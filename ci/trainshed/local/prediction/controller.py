@@ -42,6 +42,7 @@ class Controller:
     def end(self) -> bool:
         """Stop all containers; the records keep what is asked for. Tell whether all of them stopped."""
         self._ending.set()
+        self.store.wake()
         self._thread.join(_ENDING_SECONDS)
         clean = self.runner.end(_ENDING_SECONDS)
         for front in self._fronts.values():

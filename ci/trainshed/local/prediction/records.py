@@ -170,6 +170,11 @@ class Store:
         with self._changed:
             return self._changed.wait_for(until, timeout)
 
+    def wake(self) -> None:
+        """Have all who wait look again: what they wait for may lie beside the records."""
+        with self._changed:
+            self._changed.notify_all()
+
     @contextmanager
     def changing(self) -> Iterator[None]:
         """Hold the records, and write them when they changed."""
