@@ -86,8 +86,8 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    monkeypatch.setattr("trainshed.tools.http._FIRST_PAUSE", 0.2)
     """Record the pauses instead of making them."""
+    monkeypatch.setattr("trainshed.tools.http._FIRST_PAUSE", 0.2)
     made: list[float] = []
     monkeypatch.setattr(process, "pause", made.append)
     return made
