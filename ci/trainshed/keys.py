@@ -269,7 +269,8 @@ def _pipeline_root(value: Any) -> str:  # noqa: ANN401 - checked here
     return value.rstrip("/")
 
 
-def _labels(value: Any) -> Mapping[str, str]:  # noqa: ANN401 - checked here
+def labels(value: Any) -> Mapping[str, str]:  # noqa: ANN401 - checked here
+    """Read a table of labels as Kubernetes takes them."""
     found = _arguments(value)
     for name, text in found.items():
         if not LABEL.fullmatch(name) or (text and not LABEL.fullmatch(text)):
@@ -382,7 +383,7 @@ ENVIRONMENT_KEYS: tuple[Key, ...] = (
         read=_pipeline_root,
         help="where runs keep their artifacts, such as s3://bucket/prefix; empty: the server's own",
     ),
-    Key(path="kubeflow.labels", shape="table of texts", default={}, read=_labels, help="labels of every run, told in its description"),
+    Key(path="kubeflow.labels", shape="table of texts", default={}, read=labels, help="labels of every run, told in its description"),
     Key(path="kubeflow.timeout", shape="duration", default=30.0, read=duration, help="limit of one request"),
     Key(
         path="prediction-service.cluster",
