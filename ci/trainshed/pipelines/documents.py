@@ -37,10 +37,8 @@ def load(text: str, *, place: str) -> list[Document]:
     Raises:
         UsageError: it is no compiled pipeline.
     """
-    if len(text) > MAX_BYTES or len(text.encode()) > MAX_BYTES:
-        raise _wrong(f"{place}: larger than {MAX_BYTES // 1024 // 1024} MiB")
     try:
-        _bound(text, place)
+        bound(text, place)
         documents = list(yaml.load_all(text, Loader=_LOADER))
     except yaml.YAMLError as error:
         raise _wrong(f"{place}{_line_of(error)}: not YAML: {getattr(error, 'problem', None) or error}") from error
@@ -94,11 +92,19 @@ def strings(value: Any, path: str = "") -> Iterator[tuple[str, str]]:  # noqa: A
             yield from strings(item, f"{path}[{index}]")
 
 
-def _bound(text: str, place: str) -> None:
+def bound(text: str, place: str) -> None:
+    """Refuse YAML that is large, deep or has aliases, before anything is built of it.
+
+    Raises:
+        UsageError: it is so.
+        yaml.YAMLError: it is no YAML.
+    """
+    if len(text) > MAX_BYTES or len(text.encode()) > MAX_BYTES:
+        raise _wrong(f"{place}: larger than {MAX_BYTES // 1024 // 1024} MiB")
     depth = 0
     for event in yaml.parse(text, Loader=_LOADER):
         if isinstance(event, yaml.AliasEvent):
-            raise _wrong(f"{place}{_line(event.start_mark)}: an alias; compiled pipelines have none")
+            raise _wrong(f"{place}{_line(event.start_mark)}: an alias, which is not taken here")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:

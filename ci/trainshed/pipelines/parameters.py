@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import yaml
+
 from trainshed.errors import UsageError, problems, suggestion
+from trainshed.pipelines import documents
 from trainshed.pipelines.documents import Document
 
 _TYPES = {
@@ -18,12 +22,29 @@ _TYPES = {
     "BOOLEAN": "bool",
     "LIST": "list",
     "STRUCT": "dict",
+    "INT": "int",  # of specifications before schema 2.1
+    "DOUBLE": "float",
 }
+_TOLD = {
+    "int": "a whole number (int)",
+    "float": "a number (float)",
+    "str": "a text (str)",
+    "bool": "true or false (bool)",
+    "list": "a JSON array (list)",
+    "dict": "a JSON object (dict)",
+    "any": "a value",
+}
+_LARGEST = 2**53
+_SHOWN = 200
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """One parameter. ``type`` is ``int``, ``float``, ``str``, ``bool``, ``list`` or ``dict``; ``literals`` empty allows any value."""
+    """One parameter.
+
+    ``type`` is ``int``, ``float``, ``str``, ``bool``, ``list``, ``dict``, or ``any`` for a type of Kubeflow's that is not known here;
+    ``literals`` empty allows any value.
+    """
 
     name: str
     type: str
@@ -44,7 +65,8 @@ def check(defined: Mapping[str, Parameter], given: Mapping[str, Any], *, pipelin
 
     Args:
         defined: see `definitions`.
-        given: by name; a text is read as the parameter's type (``-p seed=7``), any other value must have it.
+        given: by name; a text is read as the parameter's type (``-p seed=7``), any other value must have it. None leaves an optional
+            parameter without default out.
         pipeline: the pipeline's name, for messages.
 
     Raises:
@@ -55,11 +77,11 @@ def check(defined: Mapping[str, Parameter], given: Mapping[str, Any], *, pipelin
     for name, value in given.items():
         if name not in defined:
             wrong.append(f"pipeline {pipeline} has no parameter '{name}'{suggestion(name, defined)}")
-            continue
-        try:
-            values[name] = _typed(defined[name], value)
-        except ValueError as error:
-            wrong.append(f"pipeline {pipeline}: parameter '{name}': {error}")
+        elif value is not None or not _may_be_left_out(defined[name]):
+            try:
+                values[name] = _typed(defined[name], value)
+            except ValueError as error:
+                wrong.append(f"pipeline {pipeline}: parameter '{name}': {error}")
     for name, parameter in defined.items():
         if name not in given and not parameter.optional and parameter.default is None:
             wrong.append(f"pipeline {pipeline}: parameter '{name}' ({parameter.type}) has no default and is not given")
@@ -71,15 +93,22 @@ def check(defined: Mapping[str, Parameter], given: Mapping[str, Any], *, pipelin
 def read_file(text: str, *, place: str) -> dict[str, Any]:
     """Read a file of parameters: one mapping, as JSON or YAML.
 
-    Raises:
-        UsageError: it is none.
-    """
-    import yaml
+    Words and numbers mean what YAML 1.2 says, so that ``no``, ``2024-01-31``, ``12:30`` and ``010`` are texts.
 
+    Raises:
+        UsageError: it is none, or names a parameter twice.
+    """
     try:
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        documents.bound(text, place)
+        document = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader with fewer types
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f":{mark.line + 1}" if mark is not None else ""
+        raise UsageError(f"{place}{where}: not YAML: {getattr(error, 'problem', None) or error}", next_step=_FILE_HELP) from error
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{place}: not YAML: {error}", next_step=_FILE_HELP) from error
+    except UsageError as error:
+        raise UsageError(error.message, next_step=_FILE_HELP) from error
     if document is None:
         return {}
     if not isinstance(document, dict) or not all(isinstance(name, str) for name in document):
@@ -87,56 +116,113 @@ def read_file(text: str, *, place: str) -> dict[str, Any]:
     return document
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML with the plain words of version 1.2 only, and no key twice."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - declared so by its base
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a second value for a key: which of them was meant?"""
+        seen: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                raise ValueError(f"line {line}: '{key.value}' was given before, in line {seen[key.value]}")
+            if isinstance(key, yaml.ScalarNode):
+                seen[key.value] = line
+        return super().construct_mapping(node, deep=deep)
+
+
+_WORDS = (
+    ("tag:yaml.org,2002:bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("tag:yaml.org,2002:int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
+    ("tag:yaml.org,2002:null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+)
+_FLOAT = r"[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+for _tag, _pattern, _first in _WORDS:
+    _Loader.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})\Z"), list(_first))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(rf"(?:{_FLOAT})\Z"), list("-+.0123456789"))
+
 _FILE_HELP = "Write one `name: value` a line."
 
 
 def _parameter(name: str, spec: Mapping[str, Any]) -> Parameter:
-    kind = _TYPES.get(str(spec.get("parameterType")), "str")
-    default = spec.get("defaultValue")
-    if kind == "int" and isinstance(default, float) and default.is_integer():
-        default = int(default)  # protobuf keeps every number as a double
+    kind = _TYPES.get(str(spec.get("parameterType") or spec.get("type")), "any")
     return Parameter(
         name=name,
         type=kind,
-        default=default,
+        default=_whole(kind, spec.get("defaultValue")),
         optional=bool(spec.get("isOptional", False)),
-        literals=tuple(spec.get("literals", ())),
+        literals=tuple(_whole(kind, literal) for literal in spec.get("literals") or ()),
         description=str(spec.get("description", "")),
     )
 
 
+def _whole(kind: str, value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Return a whole number as int: protobuf keeps every number as a double."""
+    return int(value) if kind == "int" and isinstance(value, float) and value.is_integer() else value
+
+
+def _may_be_left_out(parameter: Parameter) -> bool:
+    return parameter.optional and parameter.default is None
+
+
 def _typed(parameter: Parameter, value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    read = _READERS[parameter.type]
-    typed = read(value)
+    if value is None:
+        default = f"; leave it out for the default, {parameter.default!r}" if parameter.default is not None else ""
+        raise ValueError(f"expected {_TOLD[parameter.type]}, not null{default}")
+    typed = _READERS[parameter.type](value)
     if parameter.literals and typed not in parameter.literals:
-        raise ValueError(f"expected one of {', '.join(map(str, parameter.literals))}, not {value!r}")
+        hint = suggestion(typed, map(str, parameter.literals)) if isinstance(typed, str) else ""
+        raise ValueError(f"expected one of {', '.join(map(str, parameter.literals))}, not {value!r}{hint}")
     return typed
+
+
+def _refused(kind: str, value: Any, hint: str = "") -> ValueError:  # noqa: ANN401 - any JSON value
+    shown = repr(value)
+    return ValueError(f"expected {_TOLD[kind]}, not {shown if len(shown) <= _SHOWN else f'{shown[:_SHOWN]}…'}{hint}")
 
 
 def _integer(value: Any) -> int:  # noqa: ANN401
     if isinstance(value, str):
-        try:
-            return int(value)
-        except ValueError:
-            raise ValueError(f"expected a whole number (int), not {value!r}") from None
+        return _integer_of_text(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or (isinstance(value, float) and not value.is_integer()):
-        raise ValueError(f"expected a whole number (int), not {value!r}")
-    return int(value)
+        raise _refused("int", value)
+    return _exact(int(value))
+
+
+def _integer_of_text(text: str) -> int:
+    if re.fullmatch(r"[-+]?[0-9]{1,4000}", text.strip()):  # more digits are more than Python reads
+        return _exact(int(text))
+    try:
+        number = float(text) if re.fullmatch(_FLOAT, text.strip()) else math.nan
+    except ValueError:
+        number = math.nan
+    if not number.is_integer():
+        raise _refused("int", text)
+    return _exact(int(number))
+
+
+def _exact(number: int) -> int:
+    if abs(number) > _LARGEST:
+        raise ValueError(f"{str(number)[:20]}… is more than 2^53, and Kubeflow would round it; hand it over as a text (str)")
+    return number
 
 
 def _number(value: Any) -> float:  # noqa: ANN401
     try:
-        number = float(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else math.nan
+        plain = isinstance(value, (int, float)) or (isinstance(value, str) and re.fullmatch(_FLOAT, value.strip()))
+        number = float(value) if plain and not isinstance(value, bool) else math.nan
     except (ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"expected a number (float), not {value!r}")
+        raise _refused("float", value)
     return number
 
 
 def _text(value: Any) -> str:  # noqa: ANN401
     if not isinstance(value, str):
-        raise ValueError(f"expected a text (str), not {value!r}")
+        raise _refused("str", value, "; put it in quotes" if isinstance(value, (bool, int, float)) else "")
     return value
 
 
@@ -145,21 +231,49 @@ def _boolean(value: Any) -> bool:  # noqa: ANN401
     if isinstance(value, str) and value.lower() in words:
         return words[value.lower()]
     if not isinstance(value, bool):
-        raise ValueError(f"expected true or false (bool), not {value!r}")
+        raise _refused("bool", value)
     return value
 
 
-def _json(kind: type, told: str) -> Callable[[Any], Any]:
+def _json(name: str, kind: type) -> Callable[[Any], Any]:
     def read(value: Any) -> Any:  # noqa: ANN401
         try:
             found = json.loads(value) if isinstance(value, str) else value
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if not isinstance(found, kind):
-            raise ValueError(f"expected a JSON {told}, not {value!r}")
+            raise _refused(name, value)
+        _plain(found, "")
         return found
 
     return read
+
+
+def _any(value: Any) -> Any:  # noqa: ANN401
+    _plain(value, "")
+    return value
+
+
+def _plain(value: Any, path: str) -> None:  # noqa: ANN401
+    """Refuse what JSON cannot carry to the server as it is, at any depth."""
+    at = f"at {path}: " if path else ""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"{at}a key must be a text, not {key!r}; put it in quotes")
+            _plain(item, f"{path}.{key}".removeprefix("."))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _plain(item, f"{path}[{index}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{at}{value!r} is no number that JSON knows")
+    elif isinstance(value, int) and not isinstance(value, bool):
+        try:
+            _exact(value)
+        except ValueError as error:
+            raise ValueError(f"{at}{error}") from None
+    elif not isinstance(value, (str, bool, float, type(None))):
+        raise ValueError(f"{at}expected what JSON knows, not {value!r}")
 
 
 _READERS: Mapping[str, Callable[[Any], Any]] = {
@@ -167,8 +281,9 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "float": _number,
     "str": _text,
     "bool": _boolean,
-    "list": _json(list, "array (list)"),
-    "dict": _json(dict, "object (dict)"),
+    "list": _json("list", list),
+    "dict": _json("dict", dict),
+    "any": _any,
 }
 
 
