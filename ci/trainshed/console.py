@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 TAIL_LINES = 40
+_ROWS = 30  # of the table: a run may have a thousand tasks
 _TAIL_BYTES = 65_536
 _CODES = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "dim": "2"}
 _COLOURS = {Status.DONE: "green", Status.CACHED: "green", Status.FAILED: "red", Status.ABORTED: "yellow", Status.SKIPPED: "dim"}
@@ -100,6 +101,23 @@ class Console:
             self._jobs.remove(result.name, result.stage)
         self._write("\n".join([self._outcome(result), *self._failure(result)]))
 
+    def show(self, name: str, stage: str, note: str = "") -> bool:
+        """Show what goes on elsewhere in the table of running jobs; False when there is none, and it is to be told in lines."""
+        if self._jobs:
+            self._jobs.add(name, stage, note)
+        return self._jobs is not None
+
+    def hide(self, name: str, stage: str) -> None:
+        """Take away what `show` showed."""
+        if self._jobs:
+            self._jobs.remove(name, stage)
+
+    def tail(self, log: str, *, lines: int = TAIL_LINES) -> None:
+        """Print the end of a log (relative to the project) as part of a failure's block."""
+        told = self._ending(log, lines)
+        if told:
+            self._write("\n".join(told))
+
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Print a table in aligned columns; cells are shown as text, an empty one as a dash."""
         cells = [[self._safe(str(cell)) or "-" for cell in row] for row in rows]
@@ -166,12 +184,15 @@ class Console:
         lines = [self._painted("bold", f"── {result.stage} {result.name} failed " + "─" * 20)]
         lines += [f"   {line}" for line in self._safe(result.message).splitlines()]
         lines += [f"   ✗ {self._safe(f'{case.suite} {case.name}'.strip())}" for case in result.cases if case.failure]
-        tail = self._tail(self.root / result.log) if result.log else []
-        if tail:
-            lines += [f"   the end of {self._safe(str(result.log))}:", *(f"   │ {line}" for line in tail)]
+        if result.log:
+            lines += self._ending(result.log, TAIL_LINES)
         return [*lines, self._painted("bold", "─" * 40)]
 
-    def _tail(self, log: Path) -> list[str]:
+    def _ending(self, log: str, lines: int) -> list[str]:
+        tail = self._tail(self.root / log, lines)
+        return [f"   the end of {self._safe(log)}:", *(f"   │ {line}" for line in tail)] if tail else []
+
+    def _tail(self, log: Path, limit: int) -> list[str]:
         try:
             with log.open("rb") as stream:
                 stream.seek(0, 2)
@@ -181,7 +202,7 @@ class Console:
             return []
         # A progress bar rewrites its line with carriage returns: only what it showed last is kept.
         lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
-        return [line.rstrip() for line in self._safe("\n".join(lines)).rstrip().split("\n")][-TAIL_LINES:] if text.strip() else []
+        return [line.rstrip() for line in self._safe("\n".join(lines)).rstrip().split("\n")][-limit:] if text.strip() else []
 
 
 class _Jobs:
@@ -248,8 +269,10 @@ class _Jobs:
         from rich.text import Text
 
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-        now = time.monotonic()
-        for (name, stage), (cause, started) in list(self._running.items()):
+        now, running = time.monotonic(), list(self._running.items())
+        for (name, stage), (cause, started) in running[:_ROWS]:
             cells = (stage, name, f"{now - started:.0f} s", cause)
             table.add_row(*(Text(self._console._safe(cell), no_wrap=True, overflow="ellipsis") for cell in cells))  # noqa: SLF001 - one module
+        if len(running) > _ROWS:
+            table.add_row("", f"and {len(running) - _ROWS} more", "", "")
         return table

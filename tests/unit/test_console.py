@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import pytest
 
-from trainshed.console import TAIL_LINES, Console
+from trainshed.console import _ROWS, TAIL_LINES, Console
 from trainshed.errors import TrainshedError, UsageError
 from trainshed.results import Case, Result, Status
 
@@ -227,3 +227,35 @@ def test_a_live_table_goes_with_the_last_job(stream: io.StringIO) -> None:
     console.line("plain again")
     assert stream.getvalue().endswith("test train: done in 2.3 s\nplain again\n")
     console.close()
+
+
+def test_what_goes_on_elsewhere_is_shown_in_the_table_only(stream: io.StringIO) -> None:
+    assert not Console(stream).show("training: train", "task")
+    Console(stream).hide("training: train", "task")
+    assert stream.getvalue() == ""
+    console = Console(stream, live=True)
+    assert console._jobs is not None
+    assert console.show("training: train", "task", "attempt 2")
+    assert console._jobs._table().row_count == 1
+    console.hide("training: train", "task")
+    assert console._jobs._table().row_count == 0
+    console.close()
+
+
+def test_a_table_of_a_thousand_jobs_stays_short() -> None:
+    stream = io.StringIO()
+    console = Console(stream, live=True)
+    for number in range(1000):
+        console.show(f"task-{number:04}", "task")
+    assert console._jobs is not None
+    shown = console._jobs._table()
+    console.close()
+    assert shown.row_count == _ROWS + 1
+
+
+def test_the_end_of_a_log_is_shown_by_itself(stream: io.StringIO, tmp_path: Path) -> None:
+    (tmp_path / "train.log").write_text("one\ntwo\x1b[2J\nthree\n")
+    console = Console(stream, root=tmp_path)
+    console.tail("train.log", lines=2)
+    console.tail("nothing.log")
+    assert stream.getvalue().splitlines() == ["   the end of train.log:", "   │ two", "   │ three"]
