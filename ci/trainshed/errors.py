@@ -66,9 +66,10 @@ class ToolMissing(TrainshedError):
 
 
 class RemoteError(TrainshedError):
-    """A remote service could not be reached or refused; a retry may help."""
+    """A remote service could not be reached or refused; a retry may help, unless ``permanent`` says that somebody has to act first."""
 
     exit_code = 5
+    permanent: ClassVar[bool] = False
 
 
 class Canceled(TrainshedError):

@@ -74,6 +74,13 @@ class Response:
             raise RemoteError(f"{self.place}: expected JSON, got {shown!r}", next_step="Check the address and the log-in.") from error
 
 
+class NoAnswer(RemoteError):
+    """No whole answer came. ``sent`` tells whether the request may have reached the service, ``late`` that time ran out."""
+
+    sent = True
+    late = False
+
+
 class _TooLargeError(HTTPError):
     """An answer went past `BODY_LIMIT`."""
 
@@ -134,7 +141,7 @@ class Http:
             timeout: seconds for one try, instead of the client's.
 
         Raises:
-            RemoteError: no whole answer came; names host and cause, never a query or a credential.
+            NoAnswer: no whole answer came; names host and cause, never a query or a credential.
             Interrupted: SIGTERM or SIGINT arrived.
         """
         content, kind = _content(body, json, fields)
@@ -285,10 +292,13 @@ def retry_after(headers: Mapping[str, str]) -> float:
     return min(_LONGEST_PAUSE, max(0.0, until - time.time()))
 
 
-def failure(url: str, error: HTTPError) -> RemoteError:
+def failure(url: str, error: HTTPError) -> NoAnswer:
     """Return the error for a request without a whole answer; it names place and cause, never a query or a credential."""
     reason = error.reason if isinstance(error, MaxRetryError) else error
-    return RemoteError(f"{place(url)}: {_cause(reason)}", next_step="Check the address, the network and the service, then run again.")
+    told = NoAnswer(f"{place(url)}: {_cause(reason)}", next_step="Check the address, the network and the service, then run again.")
+    told.sent = not never_sent(error)
+    told.late = told.sent and isinstance(reason, Urllib3TimeoutError)
+    return told
 
 
 def _cause(error: BaseException | None) -> str:  # noqa: PLR0911 - one line per cause

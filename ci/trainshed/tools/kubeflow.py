@@ -6,36 +6,51 @@ The generated client of the SDK follows the redirect of an expired login to an H
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
-from trainshed.errors import RemoteError, TrainshedError, UsageError
+from trainshed.errors import UsageError
 from trainshed.keys import Auth
-from trainshed.tools.http import Http, Response
+from trainshed.tools.http import Http, backoff
 from trainshed.tools.kubeflow_auth import Login, login_for
 from trainshed.tools.kubeflow_records import (
+    CONCURRENCY_LIMIT,
+    EXPERIMENT_NAME_LIMIT,
     PACKAGE_LIMIT,
     PIPELINE_NAME_LIMIT,
+    TAG_LIMIT,
     VERSION_NAME_LIMIT,
     Artifact,
-    Conflict,
+    MalformedAnswer,
     NotFound,
     Pipeline,
+    RecurringRun,
     Run,
+    Server,
+    Trigger,
     Version,
+    objects,
+    optional,
     pipeline_of,
+    recurring_run_of,
     run_of,
+    task_details_of,
     text_of,
+    trigger_document,
     version_of,
 )
+from trainshed.tools.kubeflow_requests import Creation, Requests, Unclear
+from trainshed.tools.kubeflow_tasks import tasks_of
 
-_API = "/apis/v2beta1"
 _PAGE = 100
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_LOGIN_WANTED = _REDIRECTS | {401}
-_LOGIN = "Log in anew: renew the credentials that environments.<name>.kubeflow.auth names."
+_TRIES = 3
+_TAGS_SINCE = (2, 17)
 
 
 class KubeflowClient:
@@ -46,16 +61,26 @@ class KubeflowClient:
         namespace: of a multi-user Kubeflow; empty otherwise.
         auth: how to log in; tokens and cookies are read anew for each request.
         timeout: seconds for one request.
+        on_secret: is told every secret that is read, so that nothing shows it.
 
-    Every method raises `RemoteError` when the service cannot be reached, the login expired, or it answers what is not its API.
+    Every method raises `RemoteError` when the service cannot be reached, the login expired, or it answers what is not its API. What
+    makes a thing makes it once: after a lost answer it looks for what may have been made before it tries again.
     """
 
-    def __init__(self, host: str, *, namespace: str = "", auth: Auth | None = None, timeout: float = 30.0) -> None:
+    def __init__(
+        self,
+        host: str,
+        *,
+        namespace: str = "",
+        auth: Auth | None = None,
+        timeout: float = 30.0,
+        on_secret: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.host, self.namespace = host.rstrip("/"), namespace
-        self._http = Http(timeout=timeout)
-        # A run must not be started without its id being known, nor left running, because SIGTERM arrives in between.
-        self._surely = Http(timeout=timeout, retries=0, interruptible=False)
-        self._login: Login = login_for(auth or Auth(), self.host, self._http)
+        self._http = Http(timeout=timeout, busy={500})
+        self.login: Login = login_for(auth or Auth(), self.host, self._http, on_secret=on_secret)
+        self._requests = Requests(self.host, self._http, self.login, timeout)
+        self._timeout = timeout
 
     def __enter__(self) -> Self:
         return self
@@ -66,70 +91,166 @@ class KubeflowClient:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
-        self._surely.close()
+        self._requests.close()
 
     def healthz(self) -> dict[str, Any]:
         """Return the health document, such as ``{"multi_user": false}``."""
-        return self._get("/healthz")
+        return self._requests.get("/healthz")
+
+    @cached_property
+    def _server(self) -> Server:
+        told = self.healthz()
+        if not {"multi_user", "tag_name", "commit_sha", "pipeline_store"} & told.keys():
+            raise MalformedAnswer(f"{self.host}: not Kubeflow Pipelines: its health tells nothing", next_step="Check kubeflow.host.")
+        version = _version_in(optional(told, "tag_name", str))
+        return Server(version=".".join(map(str, version)), multi_user=optional(told, "multi_user", bool))
+
+    def server(self) -> Server:
+        """Return what the service says of itself; asked once."""
+        return self._server
+
+    def require_ready(self, *, sdk: str = "") -> list[str]:
+        """Make sure, before any work, that the service answers, knows the caller and takes the namespace; return warnings.
+
+        Args:
+            sdk: what compiled the pipeline, such as ``kfp-2.17.0``.
+
+        Raises:
+            UsageError: the namespace is missing, or one is set where there are none.
+        """
+        server = self.server()
+        if server.multi_user and not self.namespace:
+            raise UsageError(
+                f"{self.host}: this Kubeflow has many users, so it wants a namespace",
+                next_step="Set environments.<name>.kubeflow.namespace.",
+            )
+        if self.namespace and not server.multi_user:
+            raise UsageError(
+                f"{self.host}: this Kubeflow has one user and no namespaces, but the configuration names '{self.namespace}'",
+                next_step="Remove environments.<name>.kubeflow.namespace.",
+            )
+        # The health is often told to anybody, so the first thing that needs a login is asked for now.
+        self._requests.get("/experiments", {"namespace": self.namespace, "page_size": "1"}, what="the experiments")
+        made, serves = _version_in(sdk), _version_in(server.version)
+        if made and serves and serves[:2] < made[:2]:
+            older = f"{self.host} is Kubeflow Pipelines {server.version}, older than the SDK that compiled the pipeline ({sdk})"
+            return [f"{older}: it may refuse what is new there, or pass over it"]
+        return []
+
+    # pipelines and versions
 
     def pipeline_by_name(self, name: str) -> Pipeline | None:
         """Return the pipeline of a name in this client's namespace; None when there is none."""
+        path = f"/pipelines/names/{_part(name)}"
         try:
-            found = pipeline_of(self._get(f"/pipelines/names/{quote(name, safe='')}", {"namespace": self.namespace}))
+            found = pipeline_of(self._requests.get(path, {"namespace": self.namespace}, what=f"pipeline '{name}'"))
         except NotFound:
             return None
         # An empty namespace matches any, so the answer may be another's pipeline.
         return found if found.namespace == self.namespace or not self.namespace else None
 
     def create_pipeline(self, name: str, *, description: str = "") -> Pipeline:
-        """Create a pipeline without a version, so that its first version can have a name of its own."""
-        _bounded(name, PIPELINE_NAME_LIMIT, "pipeline")
-        body = {"display_name": name, "name": name, "description": description, "namespace": self.namespace}
-        return pipeline_of(self._post("/pipelines", body, what=f"pipeline '{name}'"))
+        """Create a pipeline without a version, so that its first version can have a name of its own.
 
-    def versions(self, pipeline_id: str) -> Iterator[Version]:
-        """Yield all versions, the newest first, page by page."""
-        path = f"/pipelines/{quote(pipeline_id, safe='')}/versions"
-        yield from map(version_of, self._pages(path, "pipeline_versions", {"sort_by": "created_at desc"}))
+        Raises:
+            Conflict: there is one of that name, and it was not made by this call.
+            UsageError: the name is too long.
+        """
+        _bounded(name, PIPELINE_NAME_LIMIT, "pipeline")
+        what = f"pipeline '{name}'"
+        body = {"display_name": name, "name": name, "description": description, "namespace": self.namespace}
+        return Creation(
+            what=what,
+            send=lambda: pipeline_of(self._requests.post("/pipelines", _set(body), what=what)),
+            find=lambda: self.pipeline_by_name(name),
+            ours=lambda found, lost: _same(found.description, description, lost=lost),
+            unique=True,
+        ).make()
+
+    def versions(self, pipeline_id: str, *, name: str = "", containing: str = "") -> Iterator[Version]:
+        """Yield versions, the newest first, page by page.
+
+        Args:
+            pipeline_id: the pipeline's.
+            name: only the one of this name.
+            containing: only those with this in their name.
+        """
+        # The server compares without case, and takes "_" for any letter.
+        path, wanted = f"/pipelines/{_part(pipeline_id)}/versions", _filter(name=name, containing=containing)
+        what = f"the versions of pipeline {pipeline_id}"
+        for found in self._pages(path, "pipeline_versions", {"sort_by": "created_at desc", "filter": wanted}, what=what):
+            version = version_of(found)
+            if (not name or version.name == name) and containing in version.name:
+                yield version
 
     def version(self, pipeline_id: str, version_id: str) -> Version:
         """Return one version with its specification."""
-        return version_of(self._get(f"/pipelines/{quote(pipeline_id, safe='')}/versions/{quote(version_id, safe='')}"))
+        path = f"/pipelines/{_part(pipeline_id)}/versions/{_part(version_id)}"
+        return version_of(self._requests.get(path, what=f"version {version_id} of pipeline {pipeline_id}"))
 
-    def upload_version(self, pipeline_id: str, name: str, text: str, *, description: str = "") -> Version:
+    def upload_version(
+        self, pipeline_id: str, name: str, text: str, *, description: str = "", tags: Mapping[str, str] | None = None
+    ) -> Version:
         """Add a version from the text of a compiled pipeline.
 
+        Args:
+            pipeline_id: the pipeline's.
+            name: unique in the pipeline.
+            text: the compiled pipeline.
+            description: tells a version that this call made from another of the same name.
+            tags: kept by servers of 2.17 and newer; not sent to others.
+
         Raises:
-            Conflict: the pipeline has a version of that name.
-            UsageError: the name or the file is too long.
+            Conflict: the pipeline has a version of that name, and it was not made by this call.
+            UsageError: the name, the file or a tag is too long.
         """
         _bounded(name, VERSION_NAME_LIMIT, "version")
         content = text.encode()
         if len(content) > PACKAGE_LIMIT:
             raise UsageError(f"version '{name}': {len(content)} bytes are more than Kubeflow takes ({PACKAGE_LIMIT})")
-        query = {"name": name, "pipelineid": pipeline_id, "description": description}
+        query = {"name": name, "pipelineid": pipeline_id, "description": description, "tags": self._tags(tags or {})}
         fields = {"uploadfile": ("pipeline.yaml", content, "application/x-yaml")}
-        answer = self._request("POST", "/pipelines/upload_version", query, fields=fields, what=f"version '{name}'", idempotent=False)
-        return version_of(answer)
+        what, about = f"version '{name}'", f"pipeline {pipeline_id}"
+        return Creation(
+            what=what,
+            send=lambda: version_of(self._requests.upload("/pipelines/upload_version", query, fields, what=what, about=about)),
+            find=lambda: next(self.versions(pipeline_id, name=name), None),
+            ours=lambda found, lost: _same(found.description, description, lost=lost),
+            unique=True,
+        ).make()
+
+    def _tags(self, tags: Mapping[str, str]) -> str:
+        for key, value in tags.items():
+            if not 0 < len(key) <= TAG_LIMIT or len(value) > TAG_LIMIT:
+                raise UsageError(f"tag {key}={value}: expected at most {TAG_LIMIT} characters in name and value")
+        known = tags and _version_in(self.server().version)
+        return json.dumps(dict(tags), sort_keys=True) if known and known[:2] >= _TAGS_SINCE else ""
+
+    # experiments and runs
 
     def experiment(self, name: str) -> str:
         """Return the id of the experiment of a name; it is created when missing."""
+        _bounded(name, EXPERIMENT_NAME_LIMIT, "experiment")
         found = self._experiment(name)
         if found is not None:
             return found
-        body = {"display_name": name, "namespace": self.namespace}
-        try:
-            return text_of(self._post("/experiments", body, what=f"experiment '{name}'"), "experiment_id")
-        except Conflict:  # another launch created it meanwhile
-            found = self._experiment(name)
-            if found is None:
-                raise
-            return found
+        body, what = _set({"display_name": name, "namespace": self.namespace}), f"experiment '{name}'"
+        return Creation(
+            what=what,
+            send=lambda: text_of(self._requests.post("/experiments", body, what=what), "experiment_id"),
+            find=lambda: self._experiment(name),
+            ours=lambda _found, _lost: True,  # an experiment is but a name
+            unique=True,
+        ).make()
 
     def _experiment(self, name: str) -> str | None:
-        wanted = json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "string_value": name}]})
-        listed = self._pages("/experiments", "experiments", {"filter": wanted, "namespace": self.namespace})
-        return next((text_of(entry, "experiment_id") for entry in listed if entry.get("display_name") == name), None)
+        query = {"filter": _filter(name=name), "namespace": self.namespace}
+        for found in self._pages("/experiments", "experiments", query, what="the experiments"):
+            if optional(found, "display_name", str) == name:
+                if optional(found, "storage_state", str) == "ARCHIVED":
+                    raise UsageError(f"experiment '{name}' is archived", next_step="Restore it in Kubeflow, or name another.")
+                return text_of(found, "experiment_id")
+        return None
 
     def create_run(  # noqa: PLR0913 - what a run is made of
         self,
@@ -140,124 +261,219 @@ class KubeflowClient:
         experiment: str,
         pipeline_root: str = "",
         service_account: str = "",
+        description: str = "",
+        specification: Mapping[str, Any] | None = None,
     ) -> Run:
-        """Start a run of a version; ``experiment`` is an id, see `experiment`."""
+        """Start a run of a version; not given up when SIGTERM arrives in between.
+
+        Args:
+            version: what to run.
+            parameters: of the pipeline.
+            name: told nowhere else, for a run whose start got no answer is found by it.
+            experiment: its id, see `experiment`.
+            pipeline_root: where artifacts go; empty: where the server keeps them.
+            service_account: of the run's pods.
+            description: of the run.
+            specification: run this IR instead of the version's own.
+        """
+        if not name:
+            raise UsageError("a run needs a name")
+        reference = {"pipeline_id": version.pipeline_id, "pipeline_version_id": version.id}
+        config = _set({"parameters": dict(parameters), "pipeline_root": pipeline_root})
         body = {
             "display_name": name,
+            "description": description,
             "experiment_id": experiment,
-            "pipeline_version_reference": {"pipeline_id": version.pipeline_id, "pipeline_version_id": version.id},
-            "runtime_config": {"parameters": dict(parameters), **({"pipeline_root": pipeline_root} if pipeline_root else {})},
-            **({"service_account": service_account} if service_account else {}),
+            "runtime_config": config,
+            "service_account": service_account,
+            **({"pipeline_version_reference": reference} if specification is None else {"pipeline_spec": dict(specification)}),
         }
-        return run_of(self._request("POST", "/runs", body=body, what=f"run '{name}'", idempotent=False, surely=True))
+        what, about = f"run '{name}'", f"version {version.id} of pipeline {version.pipeline_id}, experiment {experiment}"
+        query = {"filter": _filter(name=name), "experiment_id": experiment}
+        return Creation(
+            what=what,
+            send=lambda: self._run(self._requests.post("/runs", _set(body), what=what, about=about, surely=True)),
+            find=lambda: next((run for run in self._runs(query, surely=True) if run.name == name), None),
+            ours=lambda _found, lost: lost,  # its name is nobody else's
+            unique=False,
+            surely=True,
+        ).make()
 
-    def run(self, run_id: str) -> Run:
-        """Return a run as it stands."""
-        return run_of(self._get(f"/runs/{quote(run_id, safe='')}"))
+    def run(self, run_id: str, *, surely: bool = False) -> Run:
+        """Return a run as it stands; its tasks without outputs, see `with_outputs`. ``surely``: even after SIGTERM."""
+        return self._run(self._requests.get(f"/runs/{_part(run_id)}", what=f"run {run_id}", surely=surely))
 
     def runs(self, *, experiment: str = "") -> Iterator[Run]:
         """Yield runs, the newest first, page by page."""
-        query = {"sort_by": "created_at desc", "namespace": self.namespace, "experiment_id": experiment}
-        yield from map(run_of, self._pages("/runs", "runs", query))
+        yield from self._runs({"namespace": self.namespace, "experiment_id": experiment})
+
+    def _runs(self, query: Mapping[str, str], *, surely: bool = False) -> Iterator[Run]:
+        asked = {"sort_by": "created_at desc", **query}
+        yield from map(self._run, self._pages("/runs", "runs", asked, what="the runs", surely=surely))
+
+    def _run(self, document: Mapping[str, Any]) -> Run:
+        return replace(run_of(document), tasks=tasks_of(task_details_of(document)))
+
+    def with_outputs(self, run: Run) -> Run:
+        """Return a run whose tasks have their parameters, artifacts and cache hits, from the metadata store.
+
+        Raises:
+            RemoteError: the store cannot be asked.
+        """
+        from trainshed.tools.kubeflow_metadata import MetadataStore, outputs
+
+        return outputs(run, MetadataStore(self.host, self._http, self.login, self._timeout).executions(run.id))
 
     def artifacts(self, run_id: str) -> dict[str, Artifact]:
-        """Return the artifacts of a run by ``task.output``; empty where the server does not tell them."""
-        return {f"{task.name}.{name}": artifact for task in self.run(run_id).tasks for name, artifact in task.artifacts.items()}
+        """Return the artifacts of a run by ``task.output``."""
+        tasks = self.with_outputs(self.run(run_id)).tasks
+        return {f"{task.name}.{name}": artifact for task in tasks for name, artifact in task.artifacts.items()}
 
     def terminate(self, run_id: str) -> None:
-        """Ask for the end of a run; one that is finished already is left as it is."""
-        self._request("POST", f"/runs/{quote(run_id, safe='')}:terminate", what=f"run {run_id}", surely=True)
+        """Ask for the end of a run, even after SIGTERM; one that is finished already is left as it is."""
+        for attempt in range(_TRIES):
+            try:
+                self._requests.post(f"/runs/{_part(run_id)}:terminate", {}, what=f"run {run_id}", surely=True)
+            except UsageError:
+                # So the server answers when the run is finished, or told to end already.
+                run = self.run(run_id, surely=True)
+                if run.finished or run.state == "CANCELING":
+                    return
+                raise
+            except Unclear:
+                if attempt == _TRIES - 1:
+                    raise
+                time.sleep(backoff(attempt))
+            else:
+                return
 
-    def task_log(self, run_id: str, task: str) -> str | None:
-        """Return what a task printed; None where the server does not tell (only the embedded Kubeflow does)."""
-        path = f"{self.host}{_API}/runs/{quote(run_id, safe='')}/tasks/{quote(task, safe='')}/log"
-        answer = self._http.request("GET", path, headers=self._login.headers())
-        return answer.text if answer.ok and "text/plain" in _kind(answer) else None
+    def task_log(self, run_id: str, node: str) -> str | None:
+        """Return what a task printed, by its node (see `Task`); None where the server has no log of it, or not yet."""
+        return self._requests.text(f"/apis/v1alpha1/runs/{_part(run_id)}/nodes/{_part(node)}/log", what=f"log of {node} in run {run_id}")
 
-    def _pages(self, path: str, key: str, query: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    def link(self, run_id: str) -> str:
+        """Return where a person looks at a run."""
+        return f"{self.host}/#/runs/details/{run_id}"
+
+    # recurring runs
+
+    def recurring_runs(self, *, experiment: str = "") -> Iterator[RecurringRun]:
+        """Yield recurring runs, the newest first, page by page."""
+        yield from self._recurring_runs({"namespace": self.namespace, "experiment_id": experiment})
+
+    def _recurring_runs(self, query: Mapping[str, str], *, surely: bool = False) -> Iterator[RecurringRun]:
+        asked = {"sort_by": "created_at desc", **query}
+        pages = self._pages("/recurringruns", "recurringRuns", asked, what="the recurring runs", surely=surely)
+        yield from map(recurring_run_of, pages)
+
+    def create_recurring_run(  # noqa: PLR0913 - what a recurring run is made of
+        self,
+        *,
+        name: str,
+        version: Version,
+        trigger: Trigger,
+        enabled: bool,
+        experiment: str,
+        parameters: Mapping[str, Any],
+        description: str = "",
+        pipeline_root: str = "",
+        service_account: str = "",
+        max_concurrency: int = 1,
+        catch_up: bool = False,
+    ) -> RecurringRun:
+        """Create a recurring run; others of its name stay as they are.
+
+        Raises:
+            UsageError: the trigger is neither a cron expression nor a number of seconds, or the concurrency is out of bounds.
+        """
+        _check_schedule(name, trigger, max_concurrency)
+        body = {
+            "display_name": name,
+            "description": description,
+            "experiment_id": experiment,
+            "namespace": self.namespace,
+            "pipeline_version_reference": _set({"pipeline_id": version.pipeline_id, "pipeline_version_id": version.id}),
+            "runtime_config": _set({"parameters": dict(parameters), "pipeline_root": pipeline_root}),
+            "service_account": service_account,
+            "max_concurrency": str(max_concurrency),
+            "trigger": trigger_document(trigger),
+            "mode": "ENABLE" if enabled else "DISABLE",
+            "no_catchup": not catch_up,
+        }
+        what, about = f"recurring run '{name}'", f"version {version.id} of pipeline {version.pipeline_id}, experiment {experiment}"
+        before = {found.id for found in self._named(name, experiment)}  # the server takes any number of one name
+        return Creation(
+            what=what,
+            send=lambda: recurring_run_of(self._requests.post("/recurringruns", _set(body), what=what, about=about, surely=True)),
+            find=lambda: next((found for found in self._named(name, experiment) if found.id not in before), None),
+            ours=lambda found, lost: _same(found.description, description, lost=lost),
+            unique=False,
+            surely=True,
+        ).make()
+
+    def _named(self, name: str, experiment: str) -> Iterator[RecurringRun]:
+        query = {"filter": _filter(name=name), "experiment_id": experiment, "namespace": self.namespace}
+        return (found for found in self._recurring_runs(query, surely=True) if found.name == name)
+
+    def enable_recurring_run(self, identifier: str) -> None:
+        """Let a recurring run start runs."""
+        self._requests.post(f"/recurringruns/{_part(identifier)}:enable", {}, what=f"recurring run {identifier}", repeat=True)
+
+    def disable_recurring_run(self, identifier: str) -> None:
+        """Let a recurring run start no more runs."""
+        self._requests.post(f"/recurringruns/{_part(identifier)}:disable", {}, what=f"recurring run {identifier}", repeat=True)
+
+    def delete_recurring_run(self, identifier: str) -> None:
+        """Delete a recurring run; its runs stay."""
+        self._requests.delete(f"/recurringruns/{_part(identifier)}", what=f"recurring run {identifier}")
+
+    def _pages(self, path: str, key: str, query: Mapping[str, str], *, what: str, surely: bool = False) -> Iterator[dict[str, Any]]:
         token = ""
         while True:
-            page = self._get(path, {**query, "page_size": str(_PAGE), "page_token": token})
-            yield from page.get(key) or ()
-            previous, token = token, page.get("next_page_token") or ""
+            page = self._requests.get(path, {**query, "page_size": str(_PAGE), "page_token": token}, what=what, surely=surely)
+            yield from objects(page, key)
+            previous, token = token, optional(page, "next_page_token", str)
             if not token or token == previous:
                 return
 
-    def _get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
-        return self._request("GET", path, query)
 
-    def _post(self, path: str, body: Any, *, what: str) -> dict[str, Any]:  # noqa: ANN401 - any JSON document
-        return self._request("POST", path, body=body, what=what, idempotent=False)
-
-    def _request(  # noqa: PLR0913 - one door, so it has all the handles
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None = None,
-        *,
-        body: Any = None,  # noqa: ANN401 - any JSON document
-        fields: Mapping[str, Any] | None = None,
-        what: str = "",
-        idempotent: bool = True,
-        surely: bool = False,
-    ) -> dict[str, Any]:
-        asked = {name: value for name, value in (query or {}).items() if value}
-        url = f"{self.host}{_API}{path}" + (f"?{urlencode(asked)}" if asked else "")
-        http = self._surely if surely else self._http
-
-        def ask() -> Response:
-            headers = {"Accept": "application/json", **self._login.headers()}
-            return http.request(method, url, headers=headers, json=body, fields=fields, idempotent=idempotent)
-
-        answer = ask()
-        if answer.status in _LOGIN_WANTED and self._login.renew():
-            answer = ask()
-        return _document(answer, self.host, what or path.partition("?")[0])
+def _same(have: str, wanted: str, *, lost: bool) -> bool:
+    """Tell whether a thing of the same name is what was asked for: by its description, and by nothing only where an answer was lost."""
+    return have.strip() == wanted.strip() and (lost or bool(wanted.strip()))
 
 
-def _document(answer: Response, host: str, what: str) -> dict[str, Any]:
-    """Return the JSON document of a good answer, or raise what the status means."""
-    if answer.status in _REDIRECTS:
-        raise RemoteError(f"{host}: session expired (redirected to a login page)", next_step=_LOGIN)
-    if answer.status in {401, 403}:
-        raise RemoteError(f"{host}: {what}: not permitted (HTTP {answer.status}): {_said(answer)}", next_step=_LOGIN)
-    if answer.status >= 400:  # noqa: PLR2004
-        raise _refusal(answer, host, what)
-    if "json" not in _kind(answer):
-        message = f"{host}: session expired, or not Kubeflow Pipelines (answered {_kind(answer) or 'without content type'}, not JSON)"
-        raise RemoteError(message, next_step=_LOGIN)
-    document = answer.json()
-    if not isinstance(document, dict):
-        raise RemoteError(f"{host}: {what}: expected a JSON object")
-    return document
+def _filter(*, name: str = "", containing: str = "") -> str:
+    """Return a filter by name as the API takes it; empty when nothing is asked for."""
+    asked = [("EQUALS", name), ("IS_SUBSTRING", containing)]
+    predicates = [{"operation": operation, "key": "display_name", "string_value": value} for operation, value in asked if value]
+    return json.dumps({"predicates": predicates}) if predicates else ""
 
 
-def _refusal(answer: Response, host: str, what: str) -> TrainshedError:
-    said = _said(answer)
-    if answer.status == 404:  # noqa: PLR2004
-        return NotFound(f"{host}: {what}: not found: {said}")
-    if answer.status == 409 or (answer.status in {400, 500} and "already exist" in said.lower()):  # noqa: PLR2004
-        return Conflict(f"{host}: {what} already exists: {said}")  # servers before 2.2 answer 500
-    if answer.status == 400:  # noqa: PLR2004
-        return UsageError(f"{host}: {what}: refused: {said}", next_step="Mend what the server names.")
-    return RemoteError(f"{host}: {what}: HTTP {answer.status}: {said}", next_step="Try again; ask who runs this Kubeflow if it stays.")
+def _part(text: str) -> str:
+    return quote(text, safe="")
 
 
-def _said(answer: Response) -> str:
-    """Return the message of either error shape; upload endpoints have one of their own."""
-    try:
-        document = json.loads(answer.body)
-    except ValueError:
-        return answer.text[:200].strip() or "no message"
-    if not isinstance(document, dict):
-        return "no message"
-    return str(document.get("error_details") or document.get("error_message") or document.get("message") or "no message")
+def _set(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document without its empty texts, which stand for what is not asked for."""
+    return {key: value for key, value in document.items() if value != ""}
 
 
-def _kind(answer: Response) -> str:
-    return answer.headers.get("content-type", "")
+def _version_in(text: str) -> tuple[int, ...]:
+    """Return the version in a text such as ``kfp-2.17.0`` or ``v2.5.0-rc.1``; empty when there is none."""
+    found = re.search(r"(?<!\d)(\d+)\.(\d+)(?:\.(\d+))?", text)
+    return tuple(int(part or 0) for part in found.groups()) if found else ()
+
+
+def _check_schedule(name: str, trigger: Trigger, max_concurrency: int) -> None:
+    if not name:
+        raise UsageError("a recurring run needs a name")
+    if bool(trigger.cron) == (trigger.every > 0):
+        raise UsageError(f"recurring run '{name}': expected a cron expression or a number of seconds, and not both")
+    if not 1 <= max_concurrency <= CONCURRENCY_LIMIT:
+        raise UsageError(f"recurring run '{name}': {max_concurrency} runs at once; Kubeflow takes 1 to {CONCURRENCY_LIMIT}")
 
 
 def _bounded(name: str, limit: int, what: str) -> None:
-    if not name or len(name) > limit:
+    """Refuse a name that the server would: it counts bytes."""
+    if not name or len(name.encode()) > limit:
         raise UsageError(f"{what} name '{name}': expected 1 to {limit} characters", next_step="Choose a shorter name.")

@@ -4,14 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from trainshed.errors import RemoteError, UsageError
 
 PACKAGE_LIMIT = 32 * 1024 * 1024
 PIPELINE_NAME_LIMIT = 128
 VERSION_NAME_LIMIT = 127
+EXPERIMENT_NAME_LIMIT = 128
+TAG_LIMIT = 63
+CONCURRENCY_LIMIT = 10
 FINISHED = frozenset({"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"})
+
+T = TypeVar("T")
+_CHECK_HOST = "Check that the host is the Kubeflow Pipelines API, and log in anew."
+
+
+class MalformedAnswer(RemoteError):
+    """An answer is JSON, but not what the API gives: an id is missing, or a field has another type."""
+
+
+class Denied(RemoteError):
+    """Kubeflow does not know who asks, or does not let them: waiting does not help."""
+
+    permanent = True
 
 
 class NotFound(RemoteError):
@@ -145,16 +161,57 @@ def text_of(document: Mapping[str, Any], key: str) -> str:
     """Return a text that every good answer has, such as an id."""
     value = document.get(key)
     if not isinstance(value, str) or not value:
-        raise RemoteError(
-            f"Kubeflow answered without {key}", next_step="Check that the host is the Kubeflow Pipelines API, and log in anew."
-        )
+        raise MalformedAnswer(f"Kubeflow answered without {key}", next_step=_CHECK_HOST)
     return value
+
+
+def optional(document: Mapping[str, Any], key: str, kind: type[T]) -> T:
+    """Return a field that may be absent or null, as proto JSON leaves out what is unset; empty then."""
+    value = document.get(key)
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        raise MalformedAnswer(f"Kubeflow answered {key} of another shape than its API has", next_step=_CHECK_HOST)
+    return value
+
+
+def objects(document: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    """Return a list of objects that may be absent."""
+    found: list[Any] = optional(document, key, list)
+    if not all(isinstance(each, dict) for each in found):
+        raise MalformedAnswer(f"Kubeflow answered {key} of another shape than its API has", next_step=_CHECK_HOST)
+    return found
+
+
+def whole(document: Mapping[str, Any], key: str, default: int = 0) -> int:
+    """Return a whole number; proto JSON writes 64-bit ones as texts."""
+    value = document.get(key, default)
+    try:
+        return int(value if isinstance(value, (int, str)) else "")
+    except ValueError:
+        raise MalformedAnswer(f"Kubeflow answered {key} that is not a whole number", next_step=_CHECK_HOST) from None
+
+
+def moment(document: Mapping[str, Any], key: str) -> str:
+    """Return a time; empty where the server says 1970, which is how it writes "not yet"."""
+    value = optional(document, key, str)
+    return "" if value.startswith("1970-01-01T00:00:00") else value
+
+
+def state_of(document: Mapping[str, Any]) -> str:
+    """Return a run's state; what has just been made may not have one yet."""
+    state = optional(document, "state", str)
+    return "PENDING" if state in {"", "RUNTIME_STATE_UNSPECIFIED"} else state
 
 
 def pipeline_of(document: Mapping[str, Any]) -> Pipeline:
     """Read a pipeline."""
-    name = document.get("display_name") or document.get("name") or ""
-    return Pipeline(id=text_of(document, "pipeline_id"), name=name, namespace=document.get("namespace", ""))
+    return Pipeline(
+        id=text_of(document, "pipeline_id"),
+        name=_name_of(document),
+        namespace=optional(document, "namespace", str),
+        description=optional(document, "description", str),
+    )
 
 
 def version_of(document: Mapping[str, Any]) -> Version:
@@ -162,44 +219,96 @@ def version_of(document: Mapping[str, Any]) -> Version:
     return Version(
         id=text_of(document, "pipeline_version_id"),
         pipeline_id=text_of(document, "pipeline_id"),
-        name=document.get("display_name") or document.get("name") or "",
-        description=document.get("description", ""),
-        created=document.get("created_at", ""),
-        spec=document.get("pipeline_spec") or {},
+        name=_name_of(document),
+        description=optional(document, "description", str),
+        created=moment(document, "created_at"),
+        spec=optional(document, "pipeline_spec", dict),
+        tags=optional(document, "tags", dict),
     )
 
 
 def run_of(document: Mapping[str, Any]) -> Run:
-    """Read a run."""
-    reference = document.get("pipeline_version_reference") or {}
-    tasks = (document.get("run_details") or {}).get("task_details") or ()
+    """Read a run; its tasks are read apart, from `task_details_of`."""
+    pipeline_id, version_id = _reference(document)
     return Run(
         id=text_of(document, "run_id"),
-        name=document.get("display_name", ""),
-        state=document.get("state", "PENDING"),
-        error=(document.get("error") or {}).get("message", ""),
-        experiment_id=document.get("experiment_id", ""),
-        pipeline_id=reference.get("pipeline_id", ""),
-        version_id=reference.get("pipeline_version_id", ""),
-        created=document.get("created_at", ""),
-        tasks=tuple(map(_task, tasks)),
-        parameters=(document.get("runtime_config") or {}).get("parameters") or {},
+        name=optional(document, "display_name", str),
+        state=state_of(document),
+        error=_error_of(document),
+        experiment_id=optional(document, "experiment_id", str),
+        pipeline_id=pipeline_id,
+        version_id=version_id,
+        created=moment(document, "created_at"),
+        ended=moment(document, "finished_at"),
+        description=optional(document, "description", str),
+        parameters=optional(optional(document, "runtime_config", dict), "parameters", dict),
     )
 
 
-def _task(document: Mapping[str, Any]) -> Task:
-    """Read a task; ``embedded`` is the extension of the embedded Kubeflow, which the SDK's client passes over."""
-    told = document.get("embedded") or {}
-    return Task(
-        id=document.get("task_id", ""),
-        name=document.get("display_name", ""),
-        state=document.get("state", ""),
-        error=(document.get("error") or {}).get("message", ""),
-        started=document.get("start_time", ""),
-        ended=document.get("end_time", ""),
-        parameters=told.get("parameters") or {},
-        artifacts={name: Artifact(name=name, **found) for name, found in (told.get("artifacts") or {}).items()},
+def task_details_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the tasks of a run as the server tells them."""
+    return objects(optional(document, "run_details", dict), "task_details")
+
+
+def recurring_run_of(document: Mapping[str, Any]) -> RecurringRun:
+    """Read a recurring run."""
+    pipeline_id, version_id = _reference(document)
+    config = optional(document, "runtime_config", dict)
+    told = optional(document, "status", str)
+    told = told if told not in {"", "STATUS_UNSPECIFIED"} else optional(document, "mode", str)
+    return RecurringRun(
+        id=text_of(document, "recurring_run_id"),
+        name=optional(document, "display_name", str),
+        enabled=told in {"ENABLED", "ENABLE"},
+        trigger=_trigger_of(optional(document, "trigger", dict)),
+        experiment_id=optional(document, "experiment_id", str),
+        pipeline_id=pipeline_id,
+        version_id=version_id,
+        description=optional(document, "description", str),
+        service_account=optional(document, "service_account", str),
+        pipeline_root=optional(config, "pipeline_root", str),
+        max_concurrency=whole(document, "max_concurrency", 1),
+        catch_up=not optional(document, "no_catchup", bool),
+        created=moment(document, "created_at"),
+        parameters=optional(config, "parameters", dict),
     )
+
+
+def trigger_document(trigger: Trigger) -> dict[str, Any]:
+    """Return a trigger as the API takes it."""
+    span = {"start_time": trigger.start, "end_time": trigger.end}
+    shown = {name: value for name, value in span.items() if value}
+    if trigger.cron:
+        return {"cron_schedule": {"cron": trigger.cron, **shown}}
+    return {"periodic_schedule": {"interval_second": str(trigger.every), **shown}}
+
+
+def _trigger_of(document: Mapping[str, Any]) -> Trigger:
+    cron, periodic = optional(document, "cron_schedule", dict), optional(document, "periodic_schedule", dict)
+    return Trigger(
+        cron=optional(cron, "cron", str),
+        every=whole(periodic, "interval_second"),
+        start=moment(cron or periodic, "start_time"),
+        end=moment(cron or periodic, "end_time"),
+    )
+
+
+def _name_of(document: Mapping[str, Any]) -> str:
+    return optional(document, "display_name", str) or optional(document, "name", str)
+
+
+def _reference(document: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the ids of pipeline and version; older servers tell the version apart."""
+    reference = optional(document, "pipeline_version_reference", dict)
+    version = optional(reference, "pipeline_version_id", str) or optional(document, "pipeline_version_id", str)
+    return optional(reference, "pipeline_id", str), version
+
+
+def _error_of(document: Mapping[str, Any]) -> str:
+    """Return why a run failed: its own error, else the last one of its history."""
+    told = [*objects(document, "state_history"), document]
+    messages = [optional(optional(each, "error", dict), "message", str) for each in told]
+    return next(filter(None, reversed(messages)), "")
 
 
 def _numbers(task: Task) -> Iterator[tuple[str, float]]:
