@@ -1,35 +1,87 @@
-"""Following a run of Kubeflow to its end: each task's state as it changes, the log of one that fails, an end to it when we end."""
+"""Following runs of Kubeflow to their ends: each task's state as it changes, the logs of those that fail, an end to it when we end."""
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from trainshed import files
-from trainshed.errors import Canceled, NothingSelected, RemoteError, TrainshedError, WorkFailed
+from trainshed.errors import Canceled, Interrupted, NothingSelected, RemoteError, TrainshedError, WorkFailed
 from trainshed.stages.context import Context
+from trainshed.stages.tasks_told import TasksTold, failed_tasks
 from trainshed.tools import process
 from trainshed.tools.kubeflow import KubeflowClient
-from trainshed.tools.kubeflow_records import Run, Task
+from trainshed.tools.kubeflow_records import MalformedAnswer, NotFound, Run
+from trainshed.tools.kubeflow_requests import Unclear
 
-_FIRST_PAUSE, _LONGEST_PAUSE, _LOCAL_PAUSE = 0.2, 5.0, 0.5
+_FIRST_PAUSE, _LONGEST_PAUSE, _LOCAL_PAUSE = 1.0, 15.0, 0.5
+_GROWTH = 1.5
+_TASKS_PER_SECOND = 100.0
+"""A thousand tasks are asked for every ten seconds: the answer has all of them."""
+_SHARE = 4.0
+"""A server that takes a second for an answer, or makes us wait one (429), is left alone for four."""
+_AGE_SHARE = 60.0
+"""A run that has been followed for ten minutes is asked for every ten seconds."""
 _PATIENCE_SECONDS = 60.0
-_QUIET = frozenset({"PENDING", ""})
+_CANCELING_SECONDS = 900.0
+_LOOKS_AFTER_END, _LOOK_PAUSE = 3, 0.5
 _NAMED = 5
+_NEVER_ENDED = "1970-01-01"
+_SAID = {
+    "PAUSED": "the run is PAUSED in Kubeflow; it goes on when somebody resumes it there",
+    "CANCELING": "the run is CANCELING: somebody ends it in Kubeflow",
+}
+_USUAL = frozenset({"PENDING", "RUNNING", ""})
+
+
+def _now() -> float:
+    return time.monotonic()
+
+
+@dataclass
+class Pace:
+    """How often one run is asked for: less often while nothing happens, the more tasks it has, and the longer it takes."""
+
+    first: float
+    longest: float
+    pause: float = 0.0
+    due: float = 0.0
+    began: float = field(default_factory=_now)
+
+    def answered(self, *, changed: bool, tasks: int, took: float) -> None:
+        """Set when to ask again after an answer."""
+        now = time.monotonic()
+        wanted = self.pause / 2 if changed else self.pause * _GROWTH
+        self._wait(max(self.first, wanted, tasks / _TASKS_PER_SECOND, took * _SHARE, (now - self.began) / _AGE_SHARE))
+
+    def unanswered(self) -> None:
+        """Set when to ask again after a failure: 429, 503 and a server that is away are all left alone for longer."""
+        self._wait(max(self.first, self.pause * 2))
+
+    def _wait(self, pause: float) -> None:
+        self.pause = min(self.longest, pause)
+        self.due = time.monotonic() + self.pause * random.uniform(0.9, 1.1)  # noqa: S311 - spreads clients, hides nothing
 
 
 @dataclass
 class Followed:
-    """One run that is followed. ``log`` is that of the first task that failed; ``error`` says why the following ended early."""
+    """One run that is followed.
+
+    ``logs`` are those of the tasks that failed, ``log`` the first of them. ``error`` says why the following ended before the run did;
+    ``unread`` why its outputs (parameters, artifacts, metrics, cache hits) are not known.
+    """
 
     name: str
     run: Run
     log: Path | None = None
     error: TrainshedError | None = None
-    seen: dict[str, str] = field(default_factory=dict)
-    answered: float = field(default_factory=time.monotonic)
+    unread: TrainshedError | None = None
+    logs: dict[str, Path] = field(default_factory=dict)
+    state: str = ""
+    away_since: float | None = None
+    canceling_since: float | None = None
 
     @property
     def open(self) -> bool:
@@ -49,30 +101,28 @@ def follow(context: Context, runs: list[Followed], *, ends: float | None, on_end
     Raises:
         Interrupted: SIGTERM or SIGINT arrived; what is still open is for the caller to `terminate`.
     """
-    client, pause = context.kubeflow, _FIRST_PAUSE
-    slowest = _LOCAL_PAUSE if context.config.environment.kubeflow.host is None else _LONGEST_PAUSE
-    waiting = list(runs)
-    while waiting:
-        for followed in waiting:
-            _look(context, client, followed)
-            if followed.open and ends is not None and time.monotonic() > ends:
-                _give_up(client, followed)
-            if not followed.open:
-                on_end(followed)
-        waiting = [followed for followed in waiting if followed.open]
-        if waiting:
-            process.pause(pause)
-            pause = min(slowest, pause * 1.5)
+    waiting = [_Watch(context, followed) for followed in runs]
+    try:
+        while waiting:
+            for watch in waiting:
+                watch.turn(ends)
+                if not watch.followed.open:
+                    on_end(watch.followed)
+            waiting = [watch for watch in waiting if watch.followed.open]
+            if waiting:
+                process.pause(_until(min(watch.pace.due for watch in waiting), ends))
+    finally:
+        for watch in waiting:
+            watch.told.close()
 
 
 def terminate(context: Context, followed: Followed) -> None:
-    """Ask for the end of a run, and say so; a service that does not answer is said too, not raised."""
-    try:
-        context.kubeflow.terminate(followed.run.id)
-    except TrainshedError as error:
-        context.console.warning(f"run {followed.run.id} of {followed.name} may still be running: {error.message}")
+    """Ask for the end of a run, look whether it was heard, and say so; what cannot be known is said too, nothing is raised."""
+    left = _ended(context.kubeflow, followed)
+    if left:
+        context.console.warning(f"{followed.name}: {left}")
     else:
-        context.console.line(f"launch {followed.name}: run {followed.run.id} terminated")
+        context.console.line(f"launch {followed.name}: run {followed.run.id} terminated ({followed.run.state})")
 
 
 def outcome(run: Run, *, link: str = "") -> TrainshedError | None:
@@ -84,7 +134,7 @@ def outcome(run: Run, *, link: str = "") -> TrainshedError | None:
         run: as it was last seen.
         link: where people look at it, see `KubeflowClient.link`.
     """
-    who = f"run {run.id}" + (f" '{run.name}'" if run.name else "")
+    who = _who(run)
     at = f"\n{link}" if link else ""
     match run.state:
         case "SUCCEEDED":
@@ -102,11 +152,8 @@ def outcome(run: Run, *, link: str = "") -> TrainshedError | None:
             return RemoteError(f"{who} is {state or 'in no known state'}; its end was not seen{at}", next_step=_resume(run))
 
 
-def failed_tasks(run: Run) -> list[Task]:
-    """Return the tasks that failed by themselves: those around them (nested pipelines, loops) fail with them."""
-    wrong = [task for task in run.tasks if task.state == "FAILED"]
-    inner = [f"{task.name}" for task in wrong]
-    return [task for task in wrong if not any(name.startswith(f"{task.name}.") for name in inner)]
+def _who(run: Run) -> str:
+    return f"run {run.id}" + (f" '{run.name}'" if run.name else "")
 
 
 def _failures(run: Run) -> list[str]:
@@ -116,45 +163,156 @@ def _failures(run: Run) -> list[str]:
 
 
 def _resume(run: Run) -> str:
-    return f"Go on watching it: `trainshed launch --resume {run.id}`."
+    return f"The run was left as it is; go on watching it: `trainshed launch --resume {run.id}`."
 
 
-def _look(context: Context, client: KubeflowClient, followed: Followed) -> None:
-    """Take the run's state; a service that is away for a moment (a restart) does not end the following."""
-    try:
-        followed.run = client.run(followed.run.id)
-    except RemoteError as error:
-        if time.monotonic() - followed.answered > _PATIENCE_SECONDS:
-            followed.error = error
-        return
-    followed.answered = time.monotonic()
-    for task in followed.run.tasks:
-        if task.state in _QUIET or followed.seen.get(task.name) == task.state:
-            continue
-        followed.seen[task.name] = task.state
-        context.console.line(f"launch {followed.name}: {task.name} {task.state}" + (f": {task.error}" if task.error else ""))
-        if task.state == "FAILED" and followed.log is None:
-            followed.log = _keep_log(context, client, followed, task.name)
+def _until(due: float, ends: float | None) -> float:
+    """Return the seconds to wait, never past the deadline."""
+    return max(0.0, min(due, due if ends is None else ends + 0.001) - time.monotonic())
 
 
-def _keep_log(context: Context, client: KubeflowClient, followed: Followed, task: str) -> Path | None:
-    try:
-        text = client.task_log(followed.run.id, task)
-    except RemoteError:
+class _Watch:
+    """One run, with what was told of it."""
+
+    def __init__(self, context: Context, followed: Followed) -> None:
+        self.context, self.followed, self._client = context, followed, context.kubeflow
+        local = context.config.environment.kubeflow.host is None
+        self.pace = Pace(first=_LOCAL_PAUSE, longest=_LOCAL_PAUSE) if local else Pace(first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
+        self.told = TasksTold(context, followed.name, followed.logs)
+        self._line(self._client.link(followed.run.id))
+
+    def turn(self, ends: float | None) -> None:
+        """Ask when it is time to; give up when the deadline has passed."""
+        if time.monotonic() >= self.pace.due:
+            self._look()
+        if self.followed.open and ends is not None and time.monotonic() > ends:
+            self._give_up()
+        if not self.followed.open:
+            self._finish()
+
+    def _look(self) -> None:
+        """Take the run's state; a service that is away for a moment (a restart) does not end the following."""
+        followed, began = self.followed, time.monotonic()
+        try:
+            run = self._client.run(followed.run.id)
+        except Interrupted:
+            raise
+        except TrainshedError as error:
+            self._missed(error)
+            return
+        followed.away_since = None
+        followed.error = _stranger(followed.run, run)
+        if followed.error is None:
+            changed = self._take(run)
+            self.pace.answered(changed=changed, tasks=len(run.tasks), took=time.monotonic() - began)
+
+    def _missed(self, error: TrainshedError) -> None:
+        """Bear with a service for a minute, counted from the first failure: this machine may have been asleep before it."""
+        followed = self.followed
+        if isinstance(error, NotFound):
+            message = f"{_who(followed.run)} is gone: it was deleted in Kubeflow while it was followed ({error.message})"
+            followed.error = NotFound(message, next_step="Ask who deleted it, then launch anew.")
+            return
+        passing = isinstance(error, (Unclear, MalformedAnswer))  # not so a login that expired, or a right that is missing
+        if passing and followed.away_since is None:
+            self._line(f"no answer, trying again: {error.message}")
+        followed.away_since = time.monotonic() if followed.away_since is None else followed.away_since
+        if not passing or time.monotonic() - followed.away_since > _PATIENCE_SECONDS:
+            steps = [error.next_step, _resume(followed.run)]
+            message = f"{_who(followed.run)} can no longer be followed: {error.message}"
+            followed.error = RemoteError(message, next_step=" ".join(filter(None, steps)))
+        self.pace.unanswered()
+
+    def _take(self, run: Run) -> bool:
+        """Tell what is new, and how that stands with the end of it; return whether anything is."""
+        followed = self.followed
+        changed = self.told.tell(run)
+        if run.state != followed.state:
+            followed.state, changed = run.state, True
+            self._tell_state(run)
+        if run.state == "CANCELING":
+            followed.canceling_since = followed.canceling_since or time.monotonic()
+            if time.monotonic() - followed.canceling_since > _CANCELING_SECONDS:
+                followed.error = RemoteError(
+                    f"{_who(run)} has been CANCELING for {_CANCELING_SECONDS / 60:.0f} minutes; it may still be running",
+                    next_step=_resume(run),
+                )
+        elif run.state == "FAILED" and followed.canceling_since is not None:
+            # Kubeflow ends a workflow that was told to end as a failed one.
+            run = replace(run, state="CANCELED")
+        followed.run = run
+        if _ended_strangely(run):
+            followed.error = outcome(run, link=self._client.link(run.id))
+        return changed
+
+    def _tell_state(self, run: Run) -> None:
+        if run.state in _SAID:
+            self._line(_SAID[run.state])
+        elif run.state not in _USUAL and not run.finished:
+            told = f"run {run.id} is {run.state}, which nobody here knows; waiting on"
+            self.context.console.warning(f"{self.followed.name}: {told}")
+
+    def _give_up(self) -> None:
+        followed = self.followed
+        running = self.told.running or ["no task"]
+        named = ", ".join(running[:_NAMED]) + (f" and {len(running) - _NAMED} more" if len(running) > _NAMED else "")
+        left = _ended(self._client, followed)
+        message = f"the deadline passed; {named} was running; {left or 'the run was terminated'}"
+        followed.error = WorkFailed(message, next_step=_resume(followed.run) if left else "Give more time: --deadline.")
+
+    def _finish(self) -> None:
+        """Read what is known at the end only: outputs, cache hits, logs that were not to be had before."""
+        followed = self.followed
+        if followed.run.finished and followed.error is None:
+            try:
+                followed.run = self._client.with_outputs(followed.run)
+            except Interrupted:
+                raise
+            except TrainshedError as error:
+                followed.unread = error
+        self.told.finish(followed.run)
+        followed.log = next(iter(followed.logs.values()), None)
+
+    def _line(self, text: str) -> None:
+        self.context.console.line(f"launch {self.followed.name}: {text}")
+
+
+def _stranger(asked: Run, answer: Run) -> RemoteError | None:
+    """Return an error when the answer is of another run, or of a run of another pipeline."""
+    if answer.id != asked.id:
+        wrong = f"asked for run {asked.id}, Kubeflow answered with run {answer.id}"
+    elif asked.pipeline_id and answer.pipeline_id and answer.pipeline_id != asked.pipeline_id:
+        wrong = f"{_who(answer)} is of pipeline {answer.pipeline_id}, not {asked.pipeline_id}"
+    else:
         return None
-    if text is None:
-        return None
-    log = context.config.project.work_dir / "logs" / f"{followed.name}.{task}.log"
-    files.write_text(log, text)
-    return log
+    return RemoteError(wrong, next_step="Check the host of the environment and the id of the run.")
 
 
-def _give_up(client: KubeflowClient, followed: Followed) -> None:
-    running = ", ".join(task.name for task in followed.run.tasks if task.state == "RUNNING") or "no task"
-    followed.error = WorkFailed(
-        f"the deadline passed; {running} was running; the run was terminated", next_step="Give more time: --deadline."
-    )
+def _ended_strangely(run: Run) -> bool:
+    """Tell whether a run has an end, in a state that nobody here knows."""
+    known = run.finished or run.state in _USUAL or run.state in _SAID
+    return not known and bool(run.ended) and not run.ended.startswith(_NEVER_ENDED)
+
+
+def _ended(client: KubeflowClient, followed: Followed) -> str:
+    """Ask for the end of a run and look at it; return what is to be feared, empty when its end is certain or near."""
+    refusal = ""
     try:
         client.terminate(followed.run.id)
-    except RemoteError as error:
-        followed.error = WorkFailed(f"the deadline passed; run {followed.run.id} may still be running: {error.message}")
+    except TrainshedError as error:  # also when it ended by itself just before: Kubeflow refuses to end it twice
+        refusal = error.message
+    for look in range(_LOOKS_AFTER_END):
+        try:
+            run = client.run(followed.run.id, surely=True)
+        except NotFound:
+            return ""
+        except TrainshedError as error:
+            return f"run {followed.run.id} may still be running: {refusal or error.message}"
+        if run.finished or run.state == "CANCELING":
+            followed.run = run
+            return ""
+        if refusal:
+            break
+        if look < _LOOKS_AFTER_END - 1:
+            time.sleep(_LOOK_PAUSE)  # process.pause gives up at once when a signal has arrived
+    return f"run {followed.run.id} may still be running: " + (refusal or f"it was told to end, but is {run.state or 'in no known state'}")
