@@ -40,6 +40,17 @@ def variable(name: str) -> str | None:
     return os.environ.get(name)
 
 
+def pipelines_token() -> Path | None:
+    """Return the file that ``KF_PIPELINES_SA_TOKEN_PATH`` names, as the SDK of Kubeflow Pipelines reads it; None when unset."""
+    named = os.environ.get("KF_PIPELINES_SA_TOKEN_PATH")
+    return Path(named) if named else None
+
+
+def in_cluster() -> bool:
+    """Tell whether this runs in a pod: Kubernetes tells each where its API is."""
+    return bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
+
+
 def own() -> Mapping[str, str]:
     """Return all ``TRAINSHED_…`` variables, the prefix kept."""
     return {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
@@ -96,6 +107,11 @@ def policy_revision() -> str | None:
 def branch() -> str | None:
     """Return the branch as Jenkins names it (for a pull request ``PR-7``), None elsewhere."""
     return os.environ.get("BRANCH_NAME") or None
+
+
+def tag() -> str | None:
+    """Return the tag that Jenkins builds, None elsewhere."""
+    return os.environ.get("TAG_NAME") or None
 
 
 def home() -> Path:

@@ -119,7 +119,9 @@ class Context:
         if wanted.host is None and self.config.environment.registry is None:
             self.embedded.registry_address()  # the tasks' images are pulled from it
         host = wanted.host or self.embedded.kubeflow_address()
-        return self.closing.enter_context(KubeflowClient(host, namespace=wanted.namespace, auth=wanted.auth, timeout=wanted.timeout))
+        hide = self.console.add_secret
+        client = KubeflowClient(host, namespace=wanted.namespace, auth=wanted.auth, timeout=wanted.timeout, on_secret=hide)
+        return self.closing.enter_context(client)
 
     @opened
     def prediction(self) -> Ecs:

@@ -19,6 +19,7 @@ from trainshed.errors import UsageError
 from trainshed.keys import Auth
 from trainshed.tools.http import Http, backoff
 from trainshed.tools.kubeflow_auth import Login, login_for
+from trainshed.tools.kubeflow_identity import Account, account
 from trainshed.tools.kubeflow_records import (
     CONCURRENCY_LIMIT,
     EXPERIMENT_NAME_LIMIT,
@@ -104,6 +105,10 @@ class KubeflowClient:
             raise MalformedAnswer(f"{self.host}: not Kubeflow Pipelines: its health tells nothing", next_step="Check kubeflow.host.")
         version = _version_in(optional(told, "tag_name", str))
         return Server(version=".".join(map(str, version)), multi_user=optional(told, "multi_user", bool))
+
+    def account(self) -> Account:
+        """Return who the server says that we are; nobody where it does not say."""
+        return account(self.host, self._http, self.login.headers())
 
     def server(self) -> Server:
         """Return what the service says of itself; asked once."""

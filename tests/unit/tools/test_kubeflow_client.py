@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.kubeflow import Asked, Said, Scripted, embedded, said, specification, step, text
+from tests.support.kubeflow import Said, Scripted, embedded, said, specification, step, text
 from trainshed.errors import RemoteError, UsageError
-from trainshed.keys import Auth
 from trainshed.local.kubeflow.runs import Runs, read_status, write_status
 from trainshed.tools import process
 from trainshed.tools.kubeflow import KubeflowClient
@@ -174,107 +173,6 @@ def test_an_experiment_that_another_launch_creates_meanwhile_is_taken() -> None:
     script = Scripted(lambda asked: said({"message": "exists"}, 409) if asked.method == "POST" else said(next(listed)))
     with script.serve() as address, KubeflowClient(address) as client:
         assert client.experiment("lab") == "7"
-
-
-def test_a_token_is_read_anew_for_every_request(tmp_path: Path) -> None:
-    token = tmp_path / "token"
-    script = Scripted(lambda _: said({}))
-    with script.serve() as address, KubeflowClient(address, auth=Auth(kind="token", file=str(token))) as client:
-        for value in ("first", "second"):
-            token.write_text(f"{value}\n")
-            client.healthz()
-    assert [asked.headers["Authorization"] for asked in script.asked] == ["Bearer first", "Bearer second"]
-
-
-def test_cookies_headers_and_service_accounts_log_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "cookies").write_text("Cookie: a-0=1; a-1=2\n")
-    (tmp_path / "token").write_text("sa")
-    monkeypatch.setenv("WHO", "me@example.org")
-    monkeypatch.setattr("trainshed.tools.kubeflow_auth.SERVICE_ACCOUNT_TOKEN", tmp_path / "token")
-    auths = {
-        "Cookie": (Auth(kind="cookies", file=str(tmp_path / "cookies")), "a-0=1; a-1=2"),
-        "kubeflow-userid": (Auth(kind="header", name="kubeflow-userid", value_env="WHO"), "me@example.org"),
-        "Authorization": (Auth(kind="service-account"), "Bearer sa"),
-    }
-    for name, (auth, value) in auths.items():
-        script = Scripted(lambda _: said({}))
-        with script.serve() as address, KubeflowClient(address, auth=auth) as client:
-            client.healthz()
-        assert script.asked[0].headers[name] == value
-
-
-@pytest.mark.parametrize("content", [None, b"", b"a\nb", b"\xff"])
-def test_credentials_that_cannot_be_used_are_said_without_being_shown(tmp_path: Path, content: bytes | None) -> None:
-    file = tmp_path / "token"
-    if content is not None:
-        file.write_bytes(content)
-    with (
-        pytest.raises(UsageError, match=str(file)),
-        KubeflowClient("http://127.0.0.1:1", auth=Auth(kind="token", file=str(file))) as client,
-    ):
-        client.healthz()
-
-
-def test_a_header_whose_variable_is_unset_is_said() -> None:
-    auth = Auth(kind="header", name="user", value_env="NOT_SET_HERE")
-    with pytest.raises(UsageError, match="NOT_SET_HERE is not set"), KubeflowClient("http://127.0.0.1:1", auth=auth) as client:
-        client.healthz()
-
-
-class Dex:
-    """An OIDC proxy and Dex in one: redirects to a choice of connectors, then a form, then sets the session."""
-
-    def __init__(self, password: str = "secret", *, choice: bool = True) -> None:  # noqa: S107 - of this test
-        self.password, self.choice, self.sessions = password, choice, 0
-
-    def __call__(self, asked: Asked) -> Said:
-        path = asked.path.partition("?")[0]
-        if f"session=s{self.sessions}" in asked.headers.get("Cookie", "") and self.sessions:
-            return said({"multi_user": True})
-        if path == "/dex/auth":
-            return (200, HTML, b'<a href="/dex/auth/local?req=1&amp;x=2">email</a>') if self.choice else (200, HTML, b"nothing")
-        if path == "/dex/auth/local" and asked.method == "GET":
-            return 200, HTML, b'<form method="post" action="/dex/auth/local?req=9"><input name="password"></form>'
-        if path == "/dex/auth/local":
-            if asked.body != f"login=me&password={self.password}".encode():
-                return 200, HTML, b'<form action="?"><input name="password">wrong</form>'
-            self.sessions += 1
-            return 302, {"Location": "/back", "Set-Cookie": f"csrf=x; Path=/\nsession=s{self.sessions}; HttpOnly"}, b""
-        return 302, {"Location": "/dex/auth"}, b""
-
-
-def dex(address: str) -> KubeflowClient:
-    return KubeflowClient(address, auth=Auth(kind="dex", username="me", password_env="PASSWORD"))  # noqa: S106 - the name of a variable
-
-
-def test_the_form_of_dex_is_filled_in_and_again_when_the_session_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PASSWORD", "secret")
-    server = Dex()
-    with Scripted(server).serve() as address, dex(address) as client:
-        assert client.healthz() == {"multi_user": True}
-        server.sessions = 5
-        assert client.healthz() == {"multi_user": True}
-        assert server.sessions == 6
-
-
-def test_a_wrong_password_is_said_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PASSWORD", "wrong-one")
-    with Scripted(Dex()).serve() as address, dex(address) as client, pytest.raises(RemoteError, match="Dex refused") as caught:
-        client.healthz()
-    assert "wrong-one" not in f"{caught.value} {caught.value.next_step}"
-
-
-def test_a_page_that_is_no_login_form_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PASSWORD", "secret")
-    with (
-        Scripted(Dex(choice=False)).serve() as address,
-        dex(address) as client,
-        pytest.raises(RemoteError, match="no login form"),
-    ):
-        client.healthz()
-    endless = Scripted(lambda asked: (302, {"Location": asked.path + "x"}, b""))
-    with endless.serve() as address, dex(address) as client, pytest.raises(RemoteError, match="redirects without end"):
-        client.healthz()
 
 
 def test_metrics_are_the_numbers_of_parameters_and_metadata() -> None:
