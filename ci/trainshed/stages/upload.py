@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +17,67 @@ from trainshed.errors import Interrupted, TrainshedError, UsageError, WorkFailed
 from trainshed.pipelines import content, documents, templates, verify
 from trainshed.pipelines.lock import Lock, lock_digest
 from trainshed.results import Report, Result, Status, failed
-from trainshed.stages import locking
+from trainshed.stages import locking, versions
 from trainshed.stages.context import Context
-from trainshed.tools import git
+from trainshed.stages.survey import LOOKUPS
+from trainshed.tools import git, process
 from trainshed.tools.kubeflow import KubeflowClient
-from trainshed.tools.kubeflow_records import VERSION_NAME_LIMIT, Conflict, Pipeline, Version
+from trainshed.tools.kubeflow_records import Conflict, NotFound, Pipeline, Version
 
-_DIFFERENCE_LINES = 40
-_SHORT = 8
+STAGE = "upload"
+_LOOK_BACK = 300
+_KNOWN = 5
+"""How many of the newest versions, and of the ledger's, may be asked for a content."""
+_MORE_TIME = "Give more time with --deadline."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stamped:
-    """A pipeline ready for upload. ``pipeline`` is its name in Kubeflow, ``digest`` that of its content."""
+    """A pipeline ready for upload. ``pipeline`` is its name in Kubeflow, ``digest`` that of its content, ``sdk`` what compiled it.
+
+    ``images`` are component → ``repository@sha256:…`` of those that it uses.
+    """
 
     name: str
     pipeline: str
     text: str
     digest: str
+    sdk: str
+    images: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """What is uploaded comes from: the lock and the commit, and the release that a clean tree is tagged as."""
+
+    lock: Lock
+    head: git.Head
+    release: str | None
+
+    def name(self, stamped: Stamped) -> str:
+        return versions.name(release=self.release, branch=self.head.branch, commit=self.head.commit, digest=stamped.digest)
+
+    def told(self, context: Context, stamped: Stamped) -> str:
+        return versions.description(
+            commit=f"{self.head.commit or 'none'}{' (with changes)' if self.head.dirty else ''}",
+            lock_digest=lock_digest(self.lock),
+            digest=stamped.digest,
+            build_url=context.build_url,
+            images=stamped.images,
+        )
+
+    def tags(self, context: Context, stamped: Stamped) -> dict[str, str]:
+        return versions.tags(
+            project=self.lock.project,
+            commit=self.head.commit,
+            branch=self.head.branch,
+            build_url=context.build_url,
+            digest=stamped.digest,
+        )
 
 
 def upload(context: Context, names: Sequence[str] = (), *, dry_run: bool = False, deadline: float | None = None) -> Report:
-    """Upload stamped pipelines; a version of the same content is found again and nothing is done.
+    """Upload stamped pipelines, side by side; a version of the same content is found again and nothing is done.
 
     Args:
         context: the command's room.
@@ -45,28 +86,56 @@ def upload(context: Context, names: Sequence[str] = (), *, dry_run: bool = False
         deadline: seconds for all uploads.
 
     Raises:
-        UsageError: before any upload: an unknown name, a stale lock, a file that is missing or not stamped from the lock.
+        UsageError: before any upload: an unknown name, a stale lock, a file that is missing or not stamped from the lock, a namespace
+            that this Kubeflow does not take.
+        RemoteError: before any upload: Kubeflow cannot be reached, or the login expired.
     """
     ends = None if deadline is None else time.monotonic() + deadline
     chosen = selected(context, names)
     lock = locking.current(context)
     stamped = [read_stamped(context, lock, template.name) for template in chosen]
+    ready(context, stamped)
     head = git.head(context.config.project.root)
-    results = []
-    for pipeline in stamped:
-        started = time.monotonic()
-        context.console.start(pipeline.name, "upload")
-        try:
-            if ends is not None and started > ends:
-                raise WorkFailed("the deadline passed", next_step="Give more time with --deadline.")
-            result = _Upload(context, lock, head, pipeline).run(dry_run=dry_run, started=started)
-        except Interrupted:
-            raise
-        except TrainshedError as error:
-            result = failed(pipeline.name, "upload", error, seconds=time.monotonic() - started)
-        context.console.end(result)
-        results.append(result)
-    return Report(stage="upload", results=tuple(results), extra={"dry_run": True} if dry_run else {})
+    tags = git.tags_of(context.config.project.root, head.commit) if head.commit and not head.dirty else ()
+    source = _Source(lock=lock, head=head, release=versions.semantic(tags))
+    with ThreadPoolExecutor(LOOKUPS, thread_name_prefix="upload") as pool:
+        jobs = [pool.submit(_uploaded, context, source, each, dry_run=dry_run, ends=ends) for each in stamped]
+    results = tuple(job.result() for job in jobs)
+    return Report(stage=STAGE, results=results, extra={"dry_run": True} if dry_run else {})
+
+
+def ready(context: Context, stamped: Sequence[Stamped]) -> None:
+    """Prove that Kubeflow can be worked with, and show what it warns of, once for all pipelines.
+
+    Raises:
+        UsageError: it does not fit the configuration.
+        RemoteError: it cannot be reached, or the login expired.
+    """
+    newest = max((each.sdk for each in stamped), key=_ordered, default="")
+    for warning in context.kubeflow.require_ready(sdk=newest):
+        context.console.warning(warning)
+
+
+def _ordered(sdk: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", sdk)]
+
+
+def _uploaded(context: Context, source: _Source, stamped: Stamped, *, dry_run: bool, ends: float | None) -> Result:
+    """Upload one pipeline and show what became of it; an error is its result."""
+    started = time.monotonic()
+    if process.stopping.is_set():
+        raise Interrupted("interrupted")
+    context.console.start(stamped.name, STAGE)
+    try:
+        if ends is not None and started > ends:
+            raise WorkFailed("the deadline passed", next_step=_MORE_TIME)
+        result = _Upload(context, source, stamped).run(dry_run=dry_run, started=started, ends=ends)
+    except Interrupted:
+        raise
+    except TrainshedError as error:
+        result = failed(stamped.name, STAGE, error, seconds=time.monotonic() - started)
+    context.console.end(result)
+    return result
 
 
 def selected(context: Context, names: Sequence[str]) -> list[templates.Template]:
@@ -87,16 +156,36 @@ def read_stamped(context: Context, lock: Lock, name: str) -> Stamped:
     if wrong:
         raise UsageError("\n".join(map(str, wrong)), next_step=f"Run `trainshed stamp {name}`.")
     read = documents.load(text, place=place)
-    return Stamped(name=name, pipeline=documents.pipeline_name(read), text=text, digest=content.digest_of(read))
+    return Stamped(
+        name=name,
+        pipeline=documents.pipeline_name(read),
+        text=text,
+        digest=content.digest_of(read),
+        sdk=str(read[0].get("sdkVersion", "")),
+        images=versions.images_of(read, lock.references),
+    )
 
 
-def version_of(client: KubeflowClient, pipeline: Pipeline, digest: str) -> Version | None:
-    """Find the version of a content: by the end of its name, and proved by its specification."""
-    ending = f"-{digest.removeprefix('sha256:')[:_SHORT]}"
-    for found in client.versions(pipeline.id):
-        if found.name.endswith(ending) and digest_of(client.version(pipeline.id, found.id)) == digest:
-            return found
-    return None
+def version_of(client: KubeflowClient, pipeline: Pipeline, digest: str, *, known: Sequence[str] = ()) -> Version | None:
+    """Find the version of a content, whatever its name, and prove it by its specification.
+
+    Asked are, in this order: versions whose ids are ``known``, those whose name holds the content, then the newest ones of all.
+    """
+    for identifier in known:
+        with suppress(NotFound):
+            found = client.version(pipeline.id, identifier)
+            if digest_of(found) == digest:
+                return found
+    named = client.versions(pipeline.id, containing=versions.short(digest))
+    others = islice(client.versions(pipeline.id), _LOOK_BACK)
+    return next((whole for found in chain(named, others) if (whole := _of_content(client, found, digest)) is not None), None)
+
+
+def _of_content(client: KubeflowClient, found: Version, digest: str) -> Version | None:
+    """Return the version when it has this content. A list may leave the specification out; then it is asked for where it may fit."""
+    if not found.spec and (versions.short(digest) in found.name or versions.told_digest(found.description) == digest):
+        found = client.version(found.pipeline_id, found.id)
+    return found if found.spec and digest_of(found) == digest else None
 
 
 def digest_of(version: Version) -> str:
@@ -107,27 +196,58 @@ def digest_of(version: Version) -> str:
 class _Upload:
     """One pipeline's way to Kubeflow."""
 
-    def __init__(self, context: Context, lock: Lock, head: git.Head, stamped: Stamped) -> None:
-        self._context, self._lock, self._head, self._stamped = context, lock, head, stamped
+    def __init__(self, context: Context, source: _Source, stamped: Stamped) -> None:
+        self._context, self._source, self._stamped = context, source, stamped
         self._client = context.kubeflow
 
-    def run(self, *, dry_run: bool, started: float) -> Result:
-        pipeline = self._client.pipeline_by_name(self._stamped.pipeline)
-        present = version_of(self._client, pipeline, self._stamped.digest) if pipeline else None
-        if pipeline is not None and present is not None:
-            if not dry_run:
-                self._record(pipeline, present)
-            return self._result(Status.CACHED, f"same content as version {present.name}", started, self._facts(pipeline, present))
+    def run(self, *, dry_run: bool, started: float, ends: float | None) -> Result:
         if dry_run:
+            pipeline, present = self._present()
+            if present is not None:
+                return self._result(Status.CACHED, self._cause(present), started, self._facts(present))
             return self._shown(pipeline, started)
-        pipeline = pipeline or self._create()
-        version = self._add(pipeline)
-        self._record(pipeline, version)
-        return self._result(Status.DONE, "new content", started, self._facts(pipeline, version))
+        with self._alone(ends):
+            pipeline, present = self._present()
+            version = present or self._add(pipeline or self._create())
+        self._record(version)
+        if present is not None:
+            return self._result(Status.CACHED, self._cause(present), started, self._facts(version))
+        return self._result(Status.DONE, "new content", started, self._facts(version))
+
+    def _alone(self, ends: float | None) -> AbstractContextManager[object]:
+        """Keep other uploads of this pipeline out between the look and the upload: each would find nothing, and add its own."""
+        key = f"upload {self._client.host} {self._client.namespace} {self._stamped.pipeline}"
+        deadline = None if ends is None else max(0.0, ends - time.monotonic())
+        tell = self._context.console.line
+        return self._context.ledger.lease(
+            key, deadline=deadline, on_wait=lambda holder: tell(f"{self._stamped.name}: waiting for its upload by {holder}")
+        )
+
+    def _present(self) -> tuple[Pipeline | None, Version | None]:
+        """Return the pipeline and the version of this content, where they are there.
+
+        Raises:
+            Conflict: the release that the tree is tagged as has other content in Kubeflow.
+        """
+        pipeline = self._client.pipeline_by_name(self._stamped.pipeline)
+        if pipeline is None:
+            return None, None
+        if self._source.release and (taken := self._named(pipeline)) is not None:
+            self._require_same(taken)
+            return pipeline, taken
+        events = self._context.ledger.events("upload", self._environment, self._stamped.name, self._stamped.digest, limit=_KNOWN)
+        known = dict.fromkeys(event.document.get("version_id", "") for event in events)
+        return pipeline, version_of(self._client, pipeline, self._stamped.digest, known=[each for each in known if each])
+
+    def _cause(self, present: Version) -> str:
+        told = f"same content as version {present.name}"
+        return f"{told}, so there is none named {self._name}" if self._source.release not in {None, present.name} else told
 
     def _create(self) -> Pipeline:
         try:
-            return self._client.create_pipeline(self._stamped.pipeline, description=f"Uploaded by Trainshed from {self._lock.project}")
+            return self._client.create_pipeline(
+                self._stamped.pipeline, description=f"Uploaded by Trainshed from {self._source.lock.project}"
+            )
         except Conflict:  # another upload was quicker
             found = self._client.pipeline_by_name(self._stamped.pipeline)
             if found is None:
@@ -136,80 +256,82 @@ class _Upload:
 
     def _add(self, pipeline: Pipeline) -> Version:
         """Upload, read back and compare; a name that is taken meanwhile is good when the content is the same."""
-        name = self._version_name()
+        told, tags = self._source.told(self._context, self._stamped), self._source.tags(self._context, self._stamped)
         try:
-            added = self._client.upload_version(pipeline.id, name, self._stamped.text, description=self._description())
-        except Conflict as conflict:
-            found = next((version for version in self._client.versions(pipeline.id) if version.name == name), None)
+            added = self._client.upload_version(pipeline.id, self._name, self._stamped.text, description=told, tags=tags)
+        except Conflict:
+            found = self._named(pipeline)
             if found is None:
                 raise
             added = found
-            reason: TrainshedError = Conflict(f"version {name} has other content", next_step="Delete it in Kubeflow, or commit and upload.")
-            reason.__cause__ = conflict
-        else:
-            reason = WorkFailed(f"Kubeflow keeps version {name} otherwise than it was uploaded", next_step="Tell who runs this Kubeflow.")
         kept = self._client.version(pipeline.id, added.id)
-        if digest_of(kept) != self._stamped.digest:
-            reason.message += "\n" + self._difference(kept)
-            raise reason
+        self._require_same(kept)
         return kept
+
+    def _named(self, pipeline: Pipeline) -> Version | None:
+        """Return the version of this upload's name."""
+        found = next((each for each in self._client.versions(pipeline.id, name=self._name) if each.name == self._name), None)
+        return None if found is None else self._client.version(pipeline.id, found.id)
+
+    def _require_same(self, kept: Version) -> None:
+        """Raise what it means that a version has other content: our upload was changed, or it is another's."""
+        if digest_of(kept) == self._stamped.digest:
+            return
+        difference = self._difference(kept)
+        if versions.told_digest(kept.description) == self._stamped.digest:
+            message = f"Kubeflow keeps version {kept.name} otherwise than it was uploaded\n{difference}"
+            raise WorkFailed(message, next_step="Tell who runs this Kubeflow.")
+        step = "Tag another version" if self._source.release else "Commit, and upload again"
+        raise Conflict(f"version {kept.name} has other content\n{difference}", next_step=f"{step}, or delete the one in Kubeflow.")
 
     def _shown(self, pipeline: Pipeline | None, started: float) -> Result:
         newest = next(self._client.versions(pipeline.id), None) if pipeline else None
         difference = self._difference(self._client.version(newest.pipeline_id, newest.id)) if newest else ""
         against = f"version {newest.name}" if newest else "nothing: this is the first version"
         self._context.console.line(f"{self._stamped.name} differs from {against}\n{difference}".rstrip())
-        facts = {"pipeline": self._stamped.pipeline, "version": self._version_name(), "difference": difference}
+        facts = {"pipeline": self._stamped.pipeline, "version": self._name, "difference": difference}
         return self._result(Status.SKIPPED, "dry run", started, facts)
 
     def _difference(self, kept: Version) -> str:
-        there, here = documents.dump("", _documents(kept)), documents.split_header(self._stamped.text)[1]
-        lines = list(difflib.unified_diff(there.splitlines(), here.splitlines(), kept.name, "this upload", n=1, lineterm=""))
-        cut = [f"… {len(lines) - _DIFFERENCE_LINES} more lines"] if len(lines) > _DIFFERENCE_LINES else []
-        return "\n".join([*lines[:_DIFFERENCE_LINES], *cut])
+        here = documents.load(self._stamped.text, place=self._stamped.name)
+        return versions.difference(_documents(kept), here, name=kept.name)
 
-    def _version_name(self) -> str:
-        """Name the version ``<branch>-<commit>-<content>``: the same for the same content of the same commit."""
-        tail = f"{(self._head.commit or '')[:_SHORT] or 'uncommitted'}-{self._stamped.digest.removeprefix('sha256:')[:_SHORT]}"
-        branch = re.sub(r"[^A-Za-z0-9._]+", "-", self._head.branch or ("detached" if self._head.commit else "")).strip("-.")
-        return f"{branch[: VERSION_NAME_LIMIT - len(tail) - 1]}-{tail}".removeprefix("-")
+    @property
+    def _name(self) -> str:
+        return self._source.name(self._stamped)
 
-    def _description(self) -> str:
-        lines = [
-            f"commit: {self._head.commit or 'none'}{' (with changes)' if self._head.dirty else ''}",
-            f"images: {lock_digest(self._lock)}",
-            f"content: {self._stamped.digest}",
-            f"build: {self._context.build_url}" if self._context.build_url else "",
-        ]
-        return "\n".join(filter(None, lines))
+    @property
+    def _environment(self) -> str:
+        return self._context.config.environment.name
 
-    def _facts(self, pipeline: Pipeline, version: Version) -> dict[str, Any]:
+    def _facts(self, version: Version) -> dict[str, Any]:
         return {
-            "pipeline": pipeline.name,
-            "pipeline_id": pipeline.id,
+            "pipeline": self._stamped.pipeline,
+            "pipeline_id": version.pipeline_id,
             "version": version.name,
             "version_id": version.id,
             "content_digest": self._stamped.digest,
         }
 
-    def _record(self, pipeline: Pipeline, version: Version) -> None:
+    def _record(self, version: Version) -> None:
         """Keep which version this commit's is; a found one is recorded once for each commit and branch."""
+        head = self._source.head
         document = {
-            **self._facts(pipeline, version),
-            "commit": self._head.commit,
-            "branch": self._head.branch,
-            "dirty": self._head.dirty,
-            "lock_digest": lock_digest(self._lock),
+            **self._facts(version),
+            "commit": head.commit,
+            "branch": head.branch,
+            "dirty": head.dirty,
+            "lock_digest": lock_digest(self._source.lock),
             "build_url": self._context.build_url,
         }
-        environment, ledger = self._context.config.environment.name, self._context.ledger
-        before = ledger.events("upload", environment, self._stamped.name, limit=1)
+        ledger = self._context.ledger
+        before = ledger.events("upload", self._environment, self._stamped.name, limit=1)
         if not before or dict(before[0].document) != document:
-            ledger.record_event("upload", environment, self._stamped.name, self._stamped.digest, document)
+            ledger.record_event("upload", self._environment, self._stamped.name, self._stamped.digest, document)
 
     def _result(self, status: Status, cause: str, started: float, details: dict[str, Any]) -> Result:
         seconds = time.monotonic() - started
-        return Result(name=self._stamped.name, stage="upload", status=status, cause=cause, seconds=seconds, details=details)
+        return Result(name=self._stamped.name, stage=STAGE, status=status, cause=cause, seconds=seconds, details=details)
 
 
 def _documents(version: Version) -> list[dict[str, Any]]:

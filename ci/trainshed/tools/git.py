@@ -44,6 +44,12 @@ def commit_of(root: Path, revision: str) -> str | None:
     return _said(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}") or None
 
 
+def tags_of(root: Path, commit: str) -> tuple[str, ...]:
+    """Return the tags of a commit; a build that Jenkins made of a tag knows it also where tags were not fetched."""
+    told = _said(root, "tag", "--points-at", commit).split()
+    return tuple(dict.fromkeys([*told, *filter(None, [settings.tag()])]))
+
+
 def place_of(file: Path) -> str | None:
     """Return a file's path relative to the root of its repository, its own last link not followed; None outside of one."""
     said = _said(file.parent, "rev-parse", "--show-toplevel")

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.kubeflow import embedded, text
 from tests.support.kubeflow_project import REFERENCE, FlowProject, told
-from trainshed.errors import Interrupted, UsageError
+from trainshed.errors import Interrupted, RemoteError, UsageError
 from trainshed.results import Report, Status
 from trainshed.stages.upload import upload
 from trainshed.tools import process
@@ -156,7 +156,8 @@ def test_a_kubeflow_that_cannot_be_reached_is_exit_code_5(tmp_path: Path, monkey
     monkeypatch.setattr("trainshed.tools.http._FIRST_PAUSE", 0.001)
     flows = FlowProject(tmp_path, "http://127.0.0.1:9")
     flows.settle()
-    assert uploaded(flows).exit_code == 5
+    with pytest.raises(RemoteError, match="no connection"):
+        uploaded(flows)
 
 
 def test_a_pipeline_that_another_upload_creates_meanwhile_is_taken(flows: FlowProject, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,3 +173,45 @@ def test_a_pipeline_that_another_upload_creates_meanwhile_is_taken(flows: FlowPr
 
     monkeypatch.setattr(KubeflowClient, "pipeline_by_name", late)
     assert uploaded(flows).results[0].status is Status.DONE
+
+
+def test_a_tagged_commit_names_its_version_and_other_content_is_a_conflict(flows: FlowProject) -> None:
+    flows.commit()
+    flows.git("tag", "v1.2.3")
+    flows.git("tag", "nightly")
+    assert uploaded(flows).results[0].details["version"] == "v1.2.3"
+    assert uploaded(flows).results[0].status is Status.CACHED
+    flows.git("tag", "-d", "v1.2.3")
+    assert uploaded(flows).results[0].cause == "same content as version v1.2.3"
+    flows.template("training", "print('other')")
+    flows.settle()
+    assert uploaded(flows).results[0].details["version"].startswith("main-")  # a changed tree is no release
+    flows.commit()
+    flows.git("tag", "v1.2.3")
+    conflict = uploaded(flows).results[0]
+    assert (conflict.status, conflict.exit_code) == (Status.FAILED, 2)
+    assert "version v1.2.3 has other content" in conflict.message
+    assert "+        - print('other')" in conflict.message
+    assert "Tag another version" in conflict.message
+    flows.git("tag", "v1.2.4")
+    again = uploaded(flows).results[0]
+    assert again.status is Status.CACHED
+    assert again.cause.endswith("so there is none named v1.2.4")
+
+
+def test_a_version_is_found_by_its_content_under_any_name(flows: FlowProject) -> None:
+    with flows.open() as context:
+        pipeline = context.kubeflow.create_pipeline("training")
+        stamped = (flows.root / "build" / "pipelines" / "training.yaml").read_text()
+        context.kubeflow.upload_version(pipeline.id, "by hand", stamped)
+    assert uploaded(flows).results[0].cause == "same content as version by hand"
+    assert versions(flows) == ["by hand"]
+
+
+def test_several_pipelines_are_told_in_their_order(flows: FlowProject) -> None:
+    for name in ("zebra", "another", "middle"):
+        flows.template(name, f"print('{name}')")
+    flows.settle()
+    report = uploaded(flows)
+    assert [result.name for result in report.results] == ["another", "middle", "training", "zebra"]
+    assert {result.status for result in report.results} == {Status.DONE}
