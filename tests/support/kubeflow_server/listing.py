@@ -31,6 +31,8 @@ _OPERATIONS: dict[str, Callable[[Any, Any], bool]] = {
     "IN": lambda has, wants: _folded(has) in [_folded(each) for each in wants],
     "IS_SUBSTRING": lambda has, wants: _like(str(wants)).search(str(has)) is not None,
 }
+_NUMBERED = {1: "EQUALS", 2: "NOT_EQUALS", 3: "GREATER_THAN", 5: "GREATER_THAN_EQUALS", 6: "LESS_THAN", 7: "LESS_THAN_EQUALS"}
+_NUMBERED |= {8: "IN", 9: "IS_SUBSTRING"}
 _SCALARS = ("int_value", "long_value", "string_value", "timestamp_value")
 _LISTS = ("int_values", "long_values", "string_values")
 
@@ -112,7 +114,9 @@ def _filter(kind: str, asked: str) -> Callable[[Record], bool]:
     return lambda row: all(check(row) for check in checks)
 
 
-def _predicate(kind: str, predicate: Mapping[str, Any]) -> Callable[[Record], bool]:
+def _predicate(kind: str, given_so: Mapping[str, Any]) -> Callable[[Record], bool]:
+    predicate = {re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name): value for name, value in given_so.items()}
+    predicate["operation"] = _NUMBERED.get(predicate.get("operation", ""), predicate.get("operation", ""))
     unknown = set(predicate) - {"operation", "key", *_SCALARS, *_LISTS}
     operation, key = predicate.get("operation", ""), predicate.get("key", "")
     given = [name for name in (*_SCALARS, *_LISTS) if name in predicate]

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _ROOT_DRIVER = "root-driver"
-_THERE = frozenset({"SUCCEEDED", "FAILED", "RUNNING", "CACHED"})
 
 
 @dataclass
@@ -51,26 +50,23 @@ def hashed(text: str) -> int:
     return number
 
 
-def leaves(specification: Mapping[str, Any], iterations: Mapping[str, int]) -> list[tuple[str, frozenset[str]]]:
-    """Return the paths of all tasks that are no DAG, in an order in which they can run, each with the paths it comes after."""
-    return list(_leaves(specification, specification["root"]["dag"], "", iterations, frozenset()))
+def leaves(specification: Mapping[str, Any], iterations: Mapping[str, int]) -> list[str]:
+    """Return the paths of all tasks that are no DAG, in an order in which they can run."""
+    return list(_leaves(specification, specification["root"]["dag"], "", iterations))
 
 
-def _leaves(
-    whole: Mapping[str, Any], dag: Mapping[str, Any], prefix: str, iterations: Mapping[str, int], after: frozenset[str]
-) -> Iterator[tuple[str, frozenset[str]]]:
+def _leaves(whole: Mapping[str, Any], dag: Mapping[str, Any], prefix: str, iterations: Mapping[str, int]) -> Iterator[str]:
     for name in ordered(dag["tasks"]):
         task = dag["tasks"][name]
-        before = after if exits(task) else after | {prefix + needed for needed in task.get("dependentTasks", [])}
         component = whole["components"][task["componentRef"]["name"]]
         paths = [f"{prefix}{name}"]
         if iterates(task):
             paths = [f"{paths[0]}.{number}" for number in range(iterations.get(paths[0], 2))]
         for path in paths:
             if "dag" in component:
-                yield from _leaves(whole, component["dag"], f"{path}.", iterations, before)
+                yield from _leaves(whole, component["dag"], f"{path}.", iterations)
             else:
-                yield path, before
+                yield path
 
 
 def ordered(tasks: Mapping[str, Any]) -> list[str]:
@@ -102,7 +98,7 @@ class Workflow:
 
     def __init__(self, specification: Mapping[str, Any], name: str, iterations: Mapping[str, int], status: Callable[[str], str]) -> None:
         self._whole, self._name, self._iterations, self._status = specification, name, iterations, status
-        self._leaves = [(path, status(path)) for path, _ in leaves(specification, iterations)]
+        self._leaves = [(path, status(path)) for path in leaves(specification, iterations)]
         self.nodes: dict[str, Node] = {}
         self.executions: list[Execution] = []
         top = self._add(name, name, "", "RUNNING", identifier=name)

@@ -221,15 +221,15 @@ class Runs:
 def _states(play: Play) -> dict[str, str]:
     """Return the state of each leaf task for the state of the run."""
     order, script = leaves(play.specification, play.script.iterations), play.script
-    done = dict.fromkeys((path for path, _ in order), "SUCCEEDED")
+    done = dict.fromkeys(order, "SUCCEEDED")
     done |= {path: mark for mark, paths in (("SKIPPED", script.skipped), ("CACHED", script.cached)) for path in done if _in(path, paths)}
     if play.state == "RUNNING":
         looks = [place for place, state in enumerate(script.states) if state == "RUNNING"]
         reached = len(order) * looks.index(play.place) // len(looks)
-        return {path: done[path] if place < reached else "RUNNING" for place, (path, _) in enumerate(order) if place <= reached}
+        return {path: done[path] if place < reached else "RUNNING" for place, path in enumerate(order) if place <= reached}
     if play.state == "SUCCEEDED":
         return done
-    failed = list(script.failed) or [order[-1][0]]
+    failed = list(script.failed) or [order[-1]]
     if play.state in {"FAILED", "CANCELED", "CANCELING"}:
         return done | {path: "FAILED" for path in done if _in(path, failed)}
     return dict.fromkeys(done, "SKIPPED") if play.state == "SKIPPED" else {}
