@@ -1,26 +1,43 @@
-"""Stamp: write the lock's images into a compiled pipeline, and touch nothing else."""
+"""Stamp: write the lock's images and the environment's overlays into a compiled pipeline, and touch nothing else."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from trainshed.errors import problems, suggestion
 from trainshed.pipelines import documents as yaml_documents
-from trainshed.pipelines import mentions
+from trainshed.pipelines import mentions, overlays
+from trainshed.pipelines.overlays import Change, InForce
 
 
-def stamp(text: str, images: Mapping[str, str], *, place: str) -> str:
-    """Return a compiled pipeline in which every reserved reference in an image field is the component's own image.
+@dataclass(frozen=True, kw_only=True)
+class Stamped:
+    """A stamped pipeline, and what the overlays changed in it."""
 
-    Images are found by reference and never by an executor's label, which shifts when tasks are added.
+    text: str
+    changes: tuple[Change, ...] = ()
+
+
+def stamp(text: str, images: Mapping[str, str], *, place: str, in_force: InForce = overlays.NONE) -> str:
+    """Return the text of a stamped pipeline; see `stamped`."""
+    return stamped(text, images, place=place, in_force=in_force).text
+
+
+def stamped(text: str, images: Mapping[str, str], *, place: str, in_force: InForce = overlays.NONE) -> Stamped:
+    """Stamp a compiled pipeline: every reserved reference in an image field becomes the component's own image.
+
+    Images are found by reference and never by an executor's label, which shifts when tasks are added. Without overlays, nothing but
+    the lines of the images differs from what was given.
 
     Args:
         text: the compiled pipeline.
         images: component → ``repository@sha256:…``.
         place: what to call the pipeline in errors.
+        in_force: its overlays, and the environment.
 
     Raises:
-        UsageError: it is no compiled pipeline, or names a component that has no image.
+        UsageError: it is no compiled pipeline, or names a component that has no image; an overlay is wrong.
     """
     header, _rest = yaml_documents.split_header(text)
     documents = yaml_documents.load(text, place=place)
@@ -35,4 +52,5 @@ def stamp(text: str, images: Mapping[str, str], *, place: str) -> str:
         container["image"] = images[component]
     if wrong:
         raise problems(wrong, next_step="Run `trainshed images`, or mend the name in the template.")
-    return yaml_documents.dump(header, documents)
+    made = overlays.applied(documents, in_force.overlays, environment=in_force.environment, place=in_force.place)
+    return Stamped(text=yaml_documents.dump(header, made.documents), changes=made.changes)

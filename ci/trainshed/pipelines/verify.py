@@ -1,17 +1,20 @@
-"""Verify: prove that a stamped pipeline is its template with the lock's images, all of them pinned, and nothing else."""
+"""Verify: prove that a stamped pipeline is its template, the lock's images and the environment's overlays, and nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trainshed.errors import TrainshedError, UsageError, suggestion
 from trainshed.images import references
 from trainshed.pipelines import documents as yaml_documents
-from trainshed.pipelines import mentions
+from trainshed.pipelines import mentions, overlays
 from trainshed.pipelines.documents import Document
+from trainshed.pipelines.overlays import InForce
 from trainshed.pipelines.stamp import stamp
+
+_DIFFERS = "differs from the template stamped with this lock"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +45,15 @@ def check_template(documents: list[Document], components: Collection[str]) -> li
     return [*found, *_misplaced(documents), *_dangling(documents)]
 
 
-def verify(text: str, images: Mapping[str, str], *, template_text: str, place: str) -> Verification:
-    """Compare a stamped pipeline with the lock and with its template.
+def verify(text: str, images: Mapping[str, str], *, template_text: str, place: str, in_force: InForce = overlays.NONE) -> Verification:
+    """Compare a stamped pipeline with the lock, with its template and with the overlays in force.
 
     Args:
         text: the stamped pipeline.
         images: the lock's images, component → ``repository@sha256:…``.
         template_text: what was stamped.
         place: what to call the pipeline.
+        in_force: the pipeline's overlays, and the environment.
     """
     try:
         documents = yaml_documents.load(text, place=place)
@@ -59,7 +63,8 @@ def verify(text: str, images: Mapping[str, str], *, template_text: str, place: s
     found += _misplaced(documents)
     found += _dangling(documents)
     if not found:
-        found += _beyond_images(text, documents, images, template_text, place)
+        found += _beyond(text, documents, place, lambda: stamp(template_text, images, place=place, in_force=in_force))
+        found = [_with_overlays(problem, in_force.environment) if in_force.overlays else problem for problem in found]
     return Verification(problems=tuple(found), notes=tuple(notes(documents)))
 
 
@@ -147,18 +152,30 @@ def _platform_labels(documents: list[Document], executors: Collection[str]) -> l
     ]
 
 
-def _beyond_images(text: str, documents: list[Document], images: Mapping[str, str], template_text: str, place: str) -> list[Problem]:
+def _beyond(text: str, documents: list[Document], place: str, expected_text: Callable[[], str]) -> list[Problem]:
     try:
-        expected = stamp(template_text, images, place=place)
+        expected = expected_text()
     except TrainshedError as error:
         return [Problem(place=place, message=error.message)]
     if text == expected:
         return []
-    where = _difference(yaml_documents.load(expected, place=place), documents)
-    return [Problem(place=where or place, message="differs from the template stamped with this lock")]
+    where = difference(_both(yaml_documents.load(expected, place=place)), _both(documents))
+    return [Problem(place=where or place, message=_DIFFERS)]
 
 
-def _difference(left: Any, right: Any, path: str = "") -> str:  # noqa: ANN401 - any YAML value
+def _with_overlays(problem: Problem, environment: str) -> Problem:
+    """Say which overlays were expected: a pipeline that was stamped for another environment shows here."""
+    if problem.message != _DIFFERS:
+        return problem
+    return replace(problem, message=f"{_DIFFERS} and the overlays of the environment {environment}")
+
+
+def _both(documents: list[Document]) -> list[Document]:
+    """Return two documents, so that one that is missing is told by what it would hold."""
+    return [*documents, {}][: max(2, len(documents))]
+
+
+def difference(left: Any, right: Any, path: str = "") -> str:  # noqa: ANN401 - any YAML value
     """Return the path of the first difference, an empty text when the values are equal."""
     if isinstance(left, dict) and isinstance(right, dict):
         pairs = [(f"{path}.{key}" if path else str(key), left.get(key), right.get(key)) for key in sorted({*left, *right}, key=str)]
@@ -166,4 +183,4 @@ def _difference(left: Any, right: Any, path: str = "") -> str:  # noqa: ANN401 -
         pairs = [(f"{path}[{index}]" if path else "", *both) for index, both in enumerate(zip(left, right, strict=True))]
     else:
         return "" if left == right and type(left) is type(right) else path
-    return next((where for here, one, other in pairs if (where := _difference(one, other, here))), "")
+    return next((where for here, one, other in pairs if (where := difference(one, other, here))), "")

@@ -67,7 +67,7 @@ def test_a_change_beyond_the_images_is_found_with_its_path(old: str, new: str, p
 
 
 def test_a_lost_platform_document_is_found() -> None:
-    assert told(STAMPED.partition("---\n")[0]) == ["x: differs from the template stamped with this lock"]
+    assert told(STAMPED.partition("---\n")[0]) == ["platforms: differs from the template stamped with this lock"]
 
 
 def test_a_reserved_reference_outside_an_image_field_is_found() -> None:
