@@ -41,6 +41,7 @@ class TaskPath:
     executor: str = ""
     reads: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    caching: bool = False
 
     @property
     def is_leaf(self) -> bool:
@@ -67,6 +68,11 @@ def matching(pattern: str, found: Iterable[TaskPath]) -> list[TaskPath]:
     """
     expression = _expression(pattern)
     return [task for task in found if expression.fullmatch(task.path) or (task.kind != "group" and expression.fullmatch(task.short))]
+
+
+def short_of(path: str) -> str:
+    """Return the short path of a task of a run, whose path has the iterations of loops too: ``for-loop-1.0.train`` is ``train``."""
+    return ".".join(name for name in path.split(".") if not name.isdigit() and not _GROUP.fullmatch(name))
 
 
 def downstream(found: Iterable[TaskPath], changed: Collection[str]) -> list[str]:
@@ -159,6 +165,7 @@ class _Walk:
             component=component,
             executor=label,
             after=(*level.after, *(level.at(other) for other in waits)),
+            caching=_mapping(task, "cachingOptions").get("enableCache") is True,
         )
 
     def _kind(self, name: str, component: str, label: str) -> Kind:

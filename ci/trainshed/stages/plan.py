@@ -10,10 +10,13 @@ from trainshed.images.planning import Plan, Planned
 from trainshed.results import Report, Result, Status
 from trainshed.stages import policy
 from trainshed.stages.context import Context
+from trainshed.stages.cost import Cost, costs, total
 from trainshed.stages.survey import Survey, survey
 from trainshed.stages.work import Work
 
 _SHARED = "Name a registry and a PostgreSQL ledger.url, or leave the label of the agents empty."
+
+_PIPELINE = "pipeline "
 
 
 def plan(context: Context, names: Sequence[str] = (), *, branches: bool = False, distributed: bool = False) -> Report:
@@ -31,10 +34,13 @@ def plan(context: Context, names: Sequence[str] = (), *, branches: bool = False,
         context.console.line(governed)
     work = Work(context, survey(context, names))
     made = planned(context, work)
+    lost = costs(context, {entry.name: _pipelines(entry) for entry in made.components if "build" in entry.needed})
     _show(context, made)
+    _show_cost(context, lost)
     if branches:
         context.console.data("\n".join(" ".join(names) for names in busy_waves(made)))
-    return Report(stage="plan", results=tuple(_result(entry) for entry in made.components), extra=planning.document(made))
+    extra = {**planning.document(made), "cost": total(lost.values()).document()}
+    return Report(stage="plan", results=tuple(_result(entry, lost.get(entry.name)) for entry in made.components), extra=extra)
 
 
 def busy_waves(made: Plan) -> list[list[str]]:
@@ -84,14 +90,18 @@ def reached(context: Context, survey: Survey) -> dict[str, list[str]]:
     known = templates.discover(context.config.project.pipelines).values()
     for template, names in mentions.of_templates(known, survey.components).items():
         for name in names:
-            found[name].append(f"pipeline {template}")
+            found[name].append(f"{_PIPELINE}{template}")
     for name, component in survey.components.items():
         if component.service:
             found[name].append(f"service {name}")
     return found
 
 
-def _result(entry: Planned) -> Result:
+def _pipelines(entry: Planned) -> list[str]:
+    return [reach.removeprefix(_PIPELINE) for reach in entry.reaches if reach.startswith(_PIPELINE)]
+
+
+def _result(entry: Planned, cost: Cost | None) -> Result:
     return Result(
         name=entry.name,
         stage="plan",
@@ -102,6 +112,7 @@ def _result(entry: Planned) -> Result:
             "input_digest": entry.input_digest,
             "actions": [{"check": action.check, "needed": action.needed, "cause": action.cause} for action in entry.actions],
             "reaches": list(entry.reaches),
+            "cost": None if cost is None else cost.document(),
         },
     )
 
@@ -116,6 +127,17 @@ def _show(context: Context, made: Plan) -> None:
                 console.line(f"  {line}")
     if not busy:
         console.line("nothing to do: every image has its verdicts")
+
+
+def _show_cost(context: Context, lost: Mapping[str, Cost]) -> None:
+    """Tell what Kubeflow's step cache loses by the new images."""
+    if not lost:
+        return
+    context.console.heading("what the step cache loses")
+    for name, cost in lost.items():
+        context.console.line(f"{name} moves: {cost}")
+    if len(lost) > 1:
+        context.console.line(f"in all: {total(lost.values())}")
 
 
 def _causes(entry: Planned) -> Iterable[str]:
