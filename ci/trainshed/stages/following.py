@@ -257,6 +257,9 @@ class _Watch:
         running = self.told.running or ["no task"]
         named = ", ".join(running[:_NAMED]) + (f" and {len(running) - _NAMED} more" if len(running) > _NAMED else "")
         left = _ended(self._client, followed)
+        if followed.run.state == "SUCCEEDED":  # just in time
+            self._take(followed.run)
+            return
         message = f"the deadline passed; {named} was running; {left or 'the run was terminated'}"
         followed.error = WorkFailed(message, next_step=_resume(followed.run) if left else "Give more time: --deadline.")
 

@@ -330,6 +330,13 @@ def test_a_deadline_ends_the_run_and_looks_whether_it_was_heard(room: Room) -> N
     assert room.kubeflow.ended == ["run-1"]
 
 
+def test_a_run_that_succeeds_just_before_its_deadline_is_a_success(room: Room) -> None:
+    ended = run("SUCCEEDED", task("train", "SUCCEEDED"))
+    followed = room.follow(run("RUNNING"), ends=30, after_end=ended, refusal=UsageError("Row not found"))
+    assert (followed.error, followed.run.state) == (None, "SUCCEEDED")
+    assert "launch training: train SUCCEEDED" in room.said
+
+
 @pytest.mark.parametrize(
     ("after", "feared"),
     [(run("RUNNING"), "it was told to end, but is RUNNING"), (AWAY, "HTTP 503")],
