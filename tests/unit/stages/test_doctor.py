@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +26,8 @@ from trainshed.stages.doctoring.finding import Finding
 from trainshed.tools import process
 from trainshed.tools.builder import BuildClient
 from trainshed.tools.docker import Engine
+from trainshed.tools.kubeflow_identity import Identity
+from trainshed.tools.kubeflow_records import Server
 
 REMOTE = """
 [environments.dev]
@@ -32,6 +35,16 @@ registry = { url = "registry.example.org/ml" }
 kubeflow = { host = "https://kubeflow.example.org" }
 prediction-service = { cluster = "prediction" }
 """
+
+
+def kubeflow_as(identity: Identity, *, ready: Callable[[], object] = lambda: None, warnings: tuple[str, ...] = ()) -> SimpleNamespace:
+    """Make a client of a Kubeflow that lets somebody in."""
+    server = Server(version="2.17.0", multi_user=False)
+    return SimpleNamespace(
+        login=SimpleNamespace(identity=lambda: identity),
+        require_ready=lambda: ready() or list(warnings),
+        server=lambda: server,
+    )
 
 
 class FakeEmbedded:
@@ -54,9 +67,9 @@ class FakeEmbedded:
 @pytest.fixture
 def make(project: Path) -> Callable[..., Context]:
     """Return a maker of contexts: an environment, and what is put in place of clients."""
-    (project / "trainshed.toml").write_text('[project]\nname = "small"\n' + REMOTE)
 
-    def made(environment: str = "local", **clients: Any) -> Context:
+    def made(environment: str = "local", text: str = REMOTE, **clients: Any) -> Context:
+        (project / "trainshed.toml").write_text('[project]\nname = "small"\n' + text)
         loaded = config.load(project / "trainshed.toml", environment=environment)
         context = Context(config=loaded, console=Console(stream=io.StringIO()), tier=Tier.LAPTOP)
         vars(context).update({"embedded": FakeEmbedded(), **clients})
@@ -230,13 +243,27 @@ def test_the_services_of_an_environment_are_asked(make: Callable[..., Context]) 
     context = make(
         "dev",
         registry=SimpleNamespace(ping=asked.append),
-        kubeflow=SimpleNamespace(healthz=lambda: asked.append("kubeflow")),
+        kubeflow=kubeflow_as(Identity(), ready=lambda: asked.append("kubeflow")),
         prediction=SimpleNamespace(check_cluster=lambda: asked.append("cluster")),
     )
     found = [check(context).text for check in (services.registry, services.kubeflow, services.prediction_service)]
     assert asked == ["registry.example.org", "kubeflow", "cluster"]
     assert found == [
         "registry.example.org answers",
-        "https://kubeflow.example.org answers",
+        "https://kubeflow.example.org answers, Kubeflow Pipelines 2.17.0",
         "cluster prediction in us-east-1 is active",
     ]
+
+
+@pytest.mark.parametrize(
+    ("hours", "renews", "warned"), [(23, False, True), (25, False, False), (1, True, False)], ids=["today", "later", "rotated"]
+)
+def test_a_login_that_ends_within_a_day_is_warned_of(make: Callable[..., Context], *, hours: int, renews: bool, warned: bool) -> None:
+    until = datetime.now(UTC) + timedelta(hours=hours)
+    identity = Identity(user="me@example.org", until=until, renews=renews)
+    text = REMOTE.replace(" }\nprediction", ', auth = { kind = "token", file = "t" } }\nprediction')
+    context = make("dev", text, kubeflow=kubeflow_as(identity, warnings=("the server is old",)))
+    found = services.kubeflow(context)
+    assert ", as me@example.org, until " in found.text
+    assert ("the login ends soon" in found.warning) is warned
+    assert "the server is old" in found.warning

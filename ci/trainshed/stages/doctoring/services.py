@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trainshed.stages import login
 from trainshed.stages.doctoring.finding import Finding
 from trainshed.stages.doctoring.machine import registry_program
 
@@ -22,12 +23,17 @@ def registry(context: Context) -> Finding:
 
 
 def kubeflow(context: Context) -> Finding:
-    """Check that Kubeflow answers."""
+    """Check that Kubeflow answers and lets us in; say its version, who we are, and when the login ends."""
     wanted = context.config.environment.kubeflow
     if wanted.host is None:
         return _embedded(context, "kubeflow")
-    context.kubeflow.healthz()
-    return Finding(text=f"{wanted.host} answers")
+    client = context.kubeflow
+    identity = client.login.identity()
+    warnings = [*identity.warnings, *login.soon(identity), *client.require_ready()]
+    version = client.server().version or "a version that it does not tell"
+    who = f", as {login.who(identity.user, wanted.auth)}" if identity.user else ""
+    end = "" if wanted.auth.kind == "none" else f", {login.end_of(identity)}"
+    return Finding(text=f"{wanted.host} answers, Kubeflow Pipelines {version}{who}{end}", warning="; ".join(warnings))
 
 
 def prediction_service(context: Context) -> Finding:
