@@ -22,13 +22,14 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One test case as JUnit knows it. ``seconds`` is wall time; ``failure`` is empty for a pass."""
+    """One test case as JUnit knows it. ``seconds`` is wall time; ``failure`` is empty for a pass; ``output`` is what it said."""
 
     name: str
     suite: str = ""
     seconds: float = 0.0
     failure: str = ""
     skipped: str = ""
+    output: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

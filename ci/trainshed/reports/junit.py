@@ -132,6 +132,8 @@ def _write_suite(root: ET.Element, stage: str, cases: list[tuple[str, Case]]) ->
             text = _legal(getattr(case, kind))
             if text:
                 ET.SubElement(element, kind, message=text.splitlines()[0][:200]).text = text
+        if case.output:
+            ET.SubElement(element, "system-out").text = _legal(case.output)
 
 
 def _legal(text: str) -> str:

@@ -25,6 +25,17 @@ class Selection:
     components: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Runs:
+    """What is asked of the training runs."""
+
+    parameters: Mapping[str, str]
+    params_file: Path | None
+    profile: str | None
+    gates: Sequence[str]
+    wait: bool | None
+
+
 @dataclass
 class _Flow:
     """The reports so far; a stage that is not green ends the flow."""
@@ -81,6 +92,7 @@ def run(  # noqa: PLR0913 - the options of all its stages
     deploy: bool = False,
     parameters: Mapping[str, str] | None = None,
     params_file: Path | None = None,
+    profile: str | None = None,
     gates: Sequence[str] = (),
     wait: bool | None = None,
     fail_fast: bool = False,
@@ -95,19 +107,20 @@ def run(  # noqa: PLR0913 - the options of all its stages
         deploy: deploy the services.
         parameters: parameters of the runs.
         params_file: a file with parameters.
+        profile: a set of parameters and gates from the file beside each pipeline.
         gates: expressions over the metrics of the runs.
         wait: follow runs and rollouts to their end; a run whose model a service takes is always followed.
         fail_fast: stop all work at the first failure.
         deadline: seconds for the whole flow; work on images that has begun is finished, and no stage begins after it.
 
     Raises:
-        UsageError: before any work: an unknown name, a wrong gate or file of parameters, options that say nothing without
+        UsageError: before any work: an unknown name, a wrong gate, profile or file of parameters, options that say nothing without
             ``--launch``, a service that is described wrongly.
     """
     selection = select(context, names)
-    _check_options(launch=launch, given=bool(parameters or params_file or gates))
-    followed = True if deploy else wait
-    _check_ahead(context, selection, launch=launch, deploy=deploy, gates=gates, followed=followed, params_file=params_file)
+    _check_options(launch=launch, given=bool(parameters or params_file or profile or gates))
+    wanted = _Runs(parameters=parameters or {}, params_file=params_file, profile=profile, gates=gates, wait=True if deploy else wait)
+    _check_ahead(context, selection, launch=launch, deploy=deploy, wanted=wanted)
     from trainshed.stages import compile as compiling
     from trainshed.stages import images, stamp, verify
 
@@ -119,7 +132,7 @@ def run(  # noqa: PLR0913 - the options of all its stages
         flow.go("verify", lambda: verify.verify(context, selection.pipelines))
         flow.go("upload", lambda: _upload(context, selection.pipelines, flow))
     if launch and selection.pipelines:
-        flow.go("launch", lambda: _launch(context, selection.pipelines, flow, parameters or {}, params_file, gates, followed))
+        flow.go("launch", lambda: _launch(context, selection.pipelines, flow, wanted))
     if deploy and selection.services:
         flow.go("deploy", lambda: _deploy(context, selection.services, flow, wait))
     return flow.report()
@@ -131,18 +144,21 @@ def _upload(context: Context, names: Sequence[str], flow: _Flow) -> Report:
     return upload.upload(context, names, deadline=flow.left())
 
 
-def _launch(  # noqa: PLR0913 - handed through
-    context: Context,
-    names: Sequence[str],
-    flow: _Flow,
-    parameters: Mapping[str, str],
-    params_file: Path | None,
-    gates: Sequence[str],
-    wait: bool | None,
-) -> Report:
+def _launch(context: Context, names: Sequence[str], flow: _Flow, wanted: _Runs) -> Report:
+    """Launch what this very command has built: CI knows nothing of it yet."""
     from trainshed.stages import launch
 
-    return launch.launch(context, names, parameters=parameters, params_file=params_file, gates=gates, wait=wait, deadline=flow.left())
+    return launch.launch(
+        context,
+        names,
+        parameters=wanted.parameters,
+        params_file=wanted.params_file,
+        profile=wanted.profile,
+        gates=wanted.gates,
+        wait=wanted.wait,
+        local_images=True,
+        deadline=flow.left(),
+    )
 
 
 def _deploy(context: Context, names: Sequence[str], flow: _Flow, wait: bool | None) -> Report:
@@ -171,21 +187,15 @@ def select(context: Context, names: Sequence[str]) -> Selection:
     return Selection(pipelines=pipelines, services=chosen, components=tuple(sorted({*mentioned, *chosen})))
 
 
-def _check_ahead(  # noqa: PLR0913 - the options that later stages read
-    context: Context,
-    selection: Selection,
-    *,
-    launch: bool,
-    deploy: bool,
-    gates: Sequence[str],
-    followed: bool | None,
-    params_file: Path | None,
-) -> None:
+def _check_ahead(context: Context, selection: Selection, *, launch: bool, deploy: bool, wanted: _Runs) -> None:
     """Have the later stages read their files and options now: nobody wants to learn of a typing error after the builds."""
     if launch:
         from trainshed.stages import launch as launching
+        from trainshed.stages.launching import asking
 
-        launching.options(gates=gates, wait=followed, params_file=params_file)
+        asked = asking.read(params_file=wanted.params_file, profile=wanted.profile, gates=wanted.gates, wait=wanted.wait)
+        known = templates.discover(context.config.project.pipelines)
+        launching.profiles(context, [known[name] for name in selection.pipelines], asked, wait=wanted.wait)
     if deploy:
         from trainshed.stages import deploy as deploying
 
@@ -194,4 +204,4 @@ def _check_ahead(  # noqa: PLR0913 - the options that later stages read
 
 def _check_options(*, launch: bool, given: bool) -> None:
     if given and not launch:
-        raise UsageError("parameters and gates say nothing without a run", next_step="Add --launch, or leave them out.")
+        raise UsageError("parameters, profiles and gates say nothing without a run", next_step="Add --launch, or leave them out.")

@@ -57,7 +57,7 @@ class Lab:
 
     def launch(self, **options: Any) -> tuple[Report, str]:
         with self.flows.open() as context:
-            return launch(context, (), **options), told(context)
+            return launch(context, (), **{"local_images": True, **options}), told(context)
 
     def events(self) -> list[Event]:
         with self.flows.open() as context:
@@ -156,7 +156,7 @@ def test_an_interruption_ends_the_run_and_the_next_launch_starts_another(lab: La
         process.stopping.set()
 
     with lab.playing(interrupt), lab.flows.open() as context:
-        report = launch(context, (), wait=True)
+        report = launch(context, (), wait=True, local_images=True)
         assert (report.exit_code, only(report).status, only(report).details["state"]) == (130, "aborted", "CANCELED")
         assert "terminated" in told(context)
     process.stopping.clear()
@@ -212,7 +212,7 @@ def _other_owner() -> str:
 )
 def test_bad_input_is_refused_before_any_run(lab: Lab, options: Any, message: str) -> None:
     with lab.flows.open() as context, pytest.raises(UsageError, match=message):
-        launch(context, (), **options)
+        launch(context, (), local_images=True, **options)
     assert lab.events() == []
 
 
@@ -240,59 +240,16 @@ def test_a_tree_that_was_never_uploaded_is_refused(lab: Lab) -> None:
     lab.flows.template("training", "print('changed')")
     lab.flows.settle()
     with lab.flows.open() as context, pytest.raises(UsageError, match="was not uploaded"):
-        launch(context, ())
-
-
-def test_without_a_lock_the_version_of_this_commit_or_branch_is_run(lab: Lab) -> None:
-    lab.flows.commit()
-    with lab.flows.open() as context:
-        upload(context, ())
-    (lab.flows.root / "build" / "images.lock.json").unlink()
-    assert "uploaded for commit" in only(lab.launch()[0]).cause
-    lab.flows.template("training", "print('changed')")
-    lab.flows.commit()
-    assert "uploaded for branch main" in only(lab.launch()[0]).cause
-    lab.flows.git("checkout", "-q", "-b", "other")
-    lab.flows.template("training", "print('again')")
-    lab.flows.commit()
-    with lab.flows.open() as context, pytest.raises(UsageError, match="nothing was uploaded for this commit or branch"):
-        launch(context, ())
-
-
-def test_main_runs_no_version_that_a_pull_request_or_a_laptop_uploaded(lab: Lab) -> None:
-    lab.flows.commit()
-    for tier in (Tier.LAPTOP, Tier.PULL_REQUEST):
-        with lab.flows.open(tier) as context:
-            upload(context, ())
-    lock = lab.flows.root / "build" / "images.lock.json"
-    kept = lock.read_text()
-    lock.unlink()
-    with lab.flows.open(Tier.MAIN) as context, pytest.raises(UsageError, match="nothing was uploaded for this commit or branch"):
-        launch(context, ())
-    lock.write_text(kept)
-    with lab.flows.open(Tier.MAIN) as context:
-        assert only(upload(context, ())).status is Status.CACHED  # the content is the same: it is main's from here on
-        lock.unlink()
-        assert "uploaded for commit" in only(launch(context, ())).cause
+        launch(context, (), local_images=True)
 
 
 def test_main_takes_up_no_run_of_a_pull_request(lab: Lab) -> None:
     with lab.flows.open(Tier.PULL_REQUEST) as context:
-        first = only(launch(context, (), parameters={"rate": 0.25})).details["run_id"]
+        first = only(launch(context, (), parameters={"rate": 0.25}, local_images=True)).details["run_id"]
         left = {**context.ledger.events("run", "local", "training")[0].document, "followed": True, "owner": _other_owner()}
         context.ledger.record_event("run", "local", "training", first, left)
     with lab.playing(lambda: lab.write_newest(first, GOOD)), lab.flows.open(Tier.MAIN) as context:
-        assert only(launch(context, (), parameters={"rate": 0.25}, wait=True, deadline=120)).details["run_id"] != first
-
-
-def test_a_version_that_is_gone_from_kubeflow_is_said(lab: Lab) -> None:
-    lab.flows.commit()
-    with lab.flows.open() as context:
-        version = upload(context, ()).results[0].details
-        context.kubeflow._request("DELETE", f"/pipelines/{version['pipeline_id']}/versions/{version['version_id']}")
-    (lab.flows.root / "build" / "images.lock.json").unlink()
-    with lab.flows.open() as context, pytest.raises(UsageError, match="no longer in Kubeflow"):
-        launch(context, ())
+        assert only(launch(context, (), parameters={"rate": 0.25}, wait=True, deadline=120, local_images=True)).details["run_id"] != first
 
 
 def test_two_pipelines_run_side_by_side_and_one_failure_keeps_the_other(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

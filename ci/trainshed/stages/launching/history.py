@@ -1,0 +1,137 @@
+"""What the ledger keeps of runs, and what is taken from it again: the runs that were accepted, and one whose command was killed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from trainshed import owner
+from trainshed.pipelines.gates import Accepted, Judged
+from trainshed.stages.context import Context
+from trainshed.stages.launching.asking import Prepared
+from trainshed.stages.tasks_told import seconds_of
+from trainshed.tools import git
+from trainshed.tools.kubeflow_records import NotFound, Run
+
+EVENT = "run"
+STARTED = "STARTED"
+_LOOKED_AT = 200
+_GOING_WELL = frozenset({"PENDING", "RUNNING", "SUCCEEDED"})
+
+
+class History:
+    """The runs of one environment, for one command."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._environment = context.config.environment.name
+        self._head = git.head(context.config.project.root)
+
+    def record(self, prepared: Prepared, run: Run, *, state: str, good: bool = False, **more: Any) -> None:  # noqa: ANN401 - any JSON value
+        """Keep a run as it stands. ``good`` is true for one that is accepted: what a service may take its model from."""
+        outputs = {
+            f"{task.name}.{name}": {"uri": artifact.uri, "type": artifact.type}
+            for task in run.tasks
+            for name, artifact in task.artifacts.items()
+        }
+        document = {
+            **facts(self._context, prepared, run),
+            "name": run.name,
+            "state": state,
+            "good": good,
+            "artifacts": outputs,
+            "gates_wanted": [str(gate) for gate in prepared.gates],
+            "pipeline_id": prepared.version.pipeline_id,
+            "commit": self._head.commit,
+            "branch": self._head.branch,
+            "build_url": self._context.build_url,
+            "owner": owner.mark(),
+            **({"tasks": _tasks(run)} if run.finished else {}),
+            **more,
+        }
+        self._context.ledger.record_event(EVENT, self._environment, prepared.name, run.id, document)
+
+    def accepted(self, name: str, *, but: str) -> list[Accepted]:
+        """Return the accepted runs of a pipeline, the newest first, by the own tier or above; ``but`` is the run that is judged."""
+        newest: dict[str, Mapping[str, Any]] = {}
+        for event in self._context.ledger.events(EVENT, self._environment, name, limit=_LOOKED_AT):
+            newest.setdefault(event.key, event.document)
+        return [
+            Accepted(run_id=run_id, metrics=_numbers(told.get("metrics")))
+            for run_id, told in newest.items()
+            if run_id != but and told.get("good") is True
+        ]
+
+    def known(self, run_id: str) -> tuple[str, Mapping[str, Any]] | None:
+        """Return the pipeline of a run, and the newest record of it."""
+        if not self._context.has_ledger:
+            return None
+        events = self._context.ledger.events(EVENT, self._environment, key=run_id, limit=1)
+        return (events[0].name, events[0].document) if events else None
+
+    def uploaded(self, version_id: str) -> str | None:
+        """Return the pipeline that a version was uploaded for, by the own tier or above."""
+        if not self._context.has_ledger or not version_id:
+            return None
+        events = self._context.ledger.events("upload", self._environment)
+        return next((event.name for event in events if event.document.get("version_id") == version_id), None)
+
+    def left_behind(self, prepared: Prepared) -> Run | None:
+        """Return the run that a killed command was following, if it was the same and has not failed since."""
+        events = self._context.ledger.events(EVENT, self._environment, prepared.name, limit=1)
+        told = events[0].document if events else {}
+        wanted = {"version_id": prepared.version.id, "parameters": dict(prepared.parameters), "caching": prepared.caching}
+        same = all(told.get(key) == value for key, value in wanted.items())
+        same = same and told.get("experiment", prepared.experiment) == prepared.experiment
+        if not same or not told.get("followed") or told.get("state") != STARTED or owner.alive(told.get("owner", "")) is not False:
+            return None
+        try:
+            run = self._context.kubeflow.run(told["run_id"])
+        except NotFound:
+            return None
+        return run if run.state in _GOING_WELL else None
+
+
+def facts(context: Context, prepared: Prepared, run: Run) -> dict[str, Any]:
+    """Return what is told of a run, in the ledger and in the report."""
+    return {
+        "run_id": run.id,
+        "state": run.state,
+        "link": context.kubeflow.link(run.id),
+        "version": prepared.version.name,
+        "version_id": prepared.version.id,
+        "experiment": prepared.experiment,
+        "labels": dict(prepared.labels),
+        "caching": prepared.caching,
+        "parameters": dict(prepared.parameters),
+        "metrics": {name: jsonable(value) for name, value in run.metrics.items()},
+    }
+
+
+def told(judged: Judged) -> dict[str, Any]:
+    """Return a gate and what became of it."""
+    against = {"best": judged.best, "best_run": judged.best_run} if judged.best_run else {}
+    return {
+        "gate": str(judged.gate),
+        "passed": judged.passed,
+        "value": None if judged.value is None else jsonable(judged.value),
+        "message": judged.message,
+        **against,
+    }
+
+
+def jsonable(number: float) -> float | str:
+    """Return a number as JSON can hold it: PostgreSQL refuses NaN, and so do most readers."""
+    return number if math.isfinite(number) else str(number)
+
+
+def _tasks(run: Run) -> dict[str, Any]:
+    return {task.name: {"seconds": seconds_of(task) or 0.0, "cached": task.cached, "state": task.state} for task in run.tasks}
+
+
+def _numbers(metrics: object) -> dict[str, float]:
+    """Return the numbers of a record, which another version of this program may have written."""
+    if not isinstance(metrics, dict):
+        return {}
+    return {name: float(value) for name, value in metrics.items() if isinstance(value, (int, float)) and not isinstance(value, bool)}
