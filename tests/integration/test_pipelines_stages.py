@@ -110,6 +110,8 @@ def test_what_is_unchanged_is_cached_without_a_process(warm: Room) -> None:
         "file": "build/pipelines/training.yaml",
         "pipeline": "small-training",
         "content_digest": content.content_digest(text),
+        "environment": "local",
+        "overlays": [],
         "images": IMAGES,
     }
     assert verified.details["content_digest"] == stamped.details["content_digest"]

@@ -17,7 +17,8 @@ from trainshed import files
 from trainshed.config import Project
 from trainshed.errors import NothingSelected, TrainshedError, UsageError, problems
 from trainshed.pipelines import documents as yaml_documents
-from trainshed.pipelines import mentions, templates
+from trainshed.pipelines import mentions, settings, templates
+from trainshed.pipelines.overlays import InForce
 from trainshed.pipelines.templates import Template
 from trainshed.pipelines.verify import check_template
 from trainshed.results import Result, Status, failed
@@ -87,6 +88,17 @@ def template_file(project: Project, name: str) -> Path:
 def stamped_file(project: Project, name: str) -> Path:
     """Return the place of a stamped pipeline."""
     return project.work_dir / "pipelines" / f"{name}.yaml"
+
+
+def overlays(context: Context, template: Template) -> InForce:
+    """Return the overlays of a template, and the environment of this run.
+
+    Raises:
+        UsageError: the settings file is wrong, or stands beside no template.
+    """
+    config = context.config
+    found = settings.load(config.project.pipelines, template, environments=config.environments)
+    return InForce(overlays=found.overlays, environment=config.environment.name, place=found.place)
 
 
 def versions() -> dict[str, str]:

@@ -17,6 +17,7 @@ from trainshed.errors import Interrupted, TrainshedError, UsageError, WorkFailed
 from trainshed.pipelines import content, documents, templates, verify
 from trainshed.pipelines.lock import Lock, lock_digest
 from trainshed.results import Report, Result, Status, failed
+from trainshed.stages import compile as compiling
 from trainshed.stages import locking, versions
 from trainshed.stages.context import Context
 from trainshed.stages.survey import LOOKUPS
@@ -147,12 +148,14 @@ def read_stamped(context: Context, lock: Lock, name: str) -> Stamped:
     """Read a stamped pipeline and prove that it is of the lock.
 
     Raises:
-        UsageError: it is missing, not of the lock, or not what was compiled but for its images.
+        UsageError: it is missing, not of the lock, or not what was compiled but for its images and the overlays in force.
     """
     folder = context.config.project.work_dir / "pipelines"
     text, template_text = (_read(folder / f"{name}{suffix}.yaml", name) for suffix in ("", ".template"))
     place = context.config.project.shown(folder / f"{name}.yaml")
-    wrong = verify.verify(text, lock.references, template_text=template_text, place=place).problems
+    (template,) = selected(context, [name])
+    in_force = compiling.overlays(context, template)
+    wrong = verify.verify(text, lock.references, template_text=template_text, place=place, in_force=in_force).problems
     if wrong:
         raise UsageError("\n".join(map(str, wrong)), next_step=f"Run `trainshed stamp {name}`.")
     read = documents.load(text, place=place)

@@ -1,4 +1,4 @@
-"""``trainshed verify``: prove that the stamped pipelines hold only images of the lock, and that kfp takes them."""
+"""``trainshed verify``: prove that the stamped pipelines are of the lock and the overlays in force, and that kfp takes them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from trainshed.config import Project
 from trainshed.errors import TrainshedError, UsageError, WorkFailed
 from trainshed.pipelines import content
 from trainshed.pipelines.lock import Lock
+from trainshed.pipelines.overlays import InForce
 from trainshed.pipelines.verify import verify as verified
 from trainshed.results import Report, Result, Status, failed
 from trainshed.stages import compile as compiling
@@ -25,26 +26,27 @@ STAGE = "verify"
 
 @dataclass(frozen=True, kw_only=True)
 class _Verified:
-    """A stamped pipeline that is its template with the lock's images; kfp's word is still open when ``accepted`` is False."""
+    """A stamped pipeline that is what it should be; kfp's word is still open when ``accepted`` is False."""
 
     text: str
     accepted: bool
 
 
 def verify(context: Context, names: Sequence[str] = ()) -> Report:
-    """Verify the named pipelines, or all, against the lock and the templates as they are now.
+    """Verify the named pipelines, or all, against the lock, the templates and the overlays of the environment as they are now.
 
     kfp's own judgement (it loads the stamped file, and writes the same bytes again) is asked once for each content.
 
     Raises:
         NothingSelected: there is no template.
-        UsageError: there is no lock, it was edited, or it is of another tree; a name that no template has.
+        UsageError: there is no lock, it was edited, or it is of another tree; a name that no template has; a wrong settings file.
     """
     chosen = compiling.selected(context, names)
     compiling.require_known(context, chosen)
+    in_force = {template.name: compiling.overlays(context, template) for template in chosen}
     lock = locking.current(context)
     compiled = compiling.compile_templates(context, [template.name for template in chosen])
-    outcomes = {result.name: _outcome(context, lock, result) for result in compiled if result.good}
+    outcomes = {result.name: _outcome(context, lock, result, in_force[result.name]) for result in compiled if result.good}
     refused = _asked(
         context.config.project, {name: it.text for name, it in outcomes.items() if isinstance(it, _Verified) and not it.accepted}
     )
@@ -57,8 +59,8 @@ def verify(context: Context, names: Sequence[str] = ()) -> Report:
     return Report(stage=STAGE, results=(*shown, *results))
 
 
-def _outcome(context: Context, lock: Lock, compiled: Result) -> _Verified | TrainshedError:
-    """Compare one stamped pipeline with the lock and its template."""
+def _outcome(context: Context, lock: Lock, compiled: Result, in_force: InForce) -> _Verified | TrainshedError:
+    """Compare one stamped pipeline with the lock, its template and its overlays."""
     name, project = compiled.name, context.config.project
     stamped = compiling.stamped_file(project, name)
     place = project.shown(stamped)
@@ -69,7 +71,7 @@ def _outcome(context: Context, lock: Lock, compiled: Result) -> _Verified | Trai
         template_text = files.read_text(compiling.template_file(project, name), what="the compiled template")
     except UsageError as error:
         return error
-    found = verified(text, lock.references, template_text=template_text, place=place)
+    found = verified(text, lock.references, template_text=template_text, place=place, in_force=in_force)
     for note in found.notes:
         context.console.warning(f"{name}: {note}")
     if found.problems:
