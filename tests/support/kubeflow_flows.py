@@ -70,6 +70,25 @@ def slow(seconds: int = 600) -> None:
     linger(seconds=seconds)
 
 
+@dsl.pipeline
+def inner(word: str) -> None:
+    """Hand a word on, within another pipeline."""
+    keep(text=say(word=word).outputs["said"])
+
+
+@dsl.pipeline(name="whole")
+def whole(go: bool = True) -> None:
+    """Have a pipeline within, a loop, a condition, an importer and a task at the end of all."""
+    with dsl.ExitHandler(exit_task=tell(word="the end")):
+        first = inner(word="first")
+        first.set_caching_options(False)
+        with dsl.ParallelFor(items=["a", "b"], parallelism=1) as item:
+            read(model=keep(text=item).outputs["model"])
+        with dsl.If(go == False):  # noqa: E712 - what the DSL compiles
+            say(word="never")
+        read(model=dsl.importer(artifact_uri="s3://models/one", artifact_class=dsl.Model).output)
+
+
 def importing(file: Path) -> Any:
     """Return a pipeline that reads a file of this machine."""
 

@@ -17,7 +17,7 @@ _ROOT_DRIVER = "root-driver"
 
 @dataclass
 class Node:
-    """One node. ``state`` is the server's word, empty for an omitted one; ``path`` is the task that it is or works for."""
+    """One node. ``state`` is the server's word, but for OMITTED, which it has no word for; ``path`` is the task that it is or works for."""
 
     id: str
     name: str
@@ -143,8 +143,8 @@ class Workflow:
         return _whole(list(states.values())), [end for name, found in ends.items() if name not in needed for end in found]
 
     def _omitted(self, name: str, prefix: str, under: list[Node], full: str) -> list[Node]:
-        driver = self._add(f"{full}.{name}-driver", f"{name}-driver", prefix + name, "", under=under)
-        return [self._add(f"{full}.{name}", name, prefix + name, "", under=[driver])]
+        driver = self._add(f"{full}.{name}-driver", f"{name}-driver", prefix + name, "OMITTED", under=under)
+        return [self._add(f"{full}.{name}", name, prefix + name, "OMITTED", under=[driver])]
 
     def _exit(self, name: str, task: Mapping[str, Any], prefix: str, under: list[Node], after: str) -> tuple[str, list[Node]]:
         if not self._begun(name, task, prefix):

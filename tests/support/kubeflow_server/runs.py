@@ -247,7 +247,8 @@ def _detail(row: Record, node: Node, play: Play) -> Document:
     """Return a node as ``task_details`` has it: without its pod's name, its inputs, outputs or the cause of a failure."""
     started = row.created
     seconds = play.script.seconds.get(node.path, 1)
-    ended = timestamp(started + seconds) if node.state in FINAL else NEVER
+    ended = timestamp(started + seconds) if node.state in {*FINAL, "OMITTED"} else NEVER
+    state = "" if node.state == "OMITTED" else node.state
     return shown(
         {
             "run_id": row.id,
@@ -256,8 +257,8 @@ def _detail(row: Record, node: Node, play: Play) -> Document:
             "create_time": timestamp(row.created),
             "start_time": timestamp(started),
             "end_time": ended,
-            "state": node.state,
-            "state_history": [{"update_time": timestamp(started), "state": node.state}] if node.state else [],
+            "state": state,
+            "state_history": [{"update_time": timestamp(started), "state": state}] if state else [],
             "child_tasks": [{"pod_name": child} for child in node.children],
         }
     )
