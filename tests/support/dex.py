@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from tests.support.kubeflow import Asked, Said, said
+from trainshed.tools.http import Http
 
 USER, PASSWORD = "me@example.org", "hush & hush"
 SESSION, CSRF = "oauth2_proxy_kubeflow", "oauth2_proxy_kubeflow_csrf"
@@ -99,7 +100,8 @@ class Gate:
     """The proxy, and behind it an API that answers ``{"who": …}`` to whoever is let in.
 
     ``dex_at`` is Dex's own origin, empty where it is below ``/dex`` of this one; ``cookie`` is added to the session's cookie, such as
-    ``; Secure``; ``button`` shows a page of the proxy's own first; ``home`` forgets where the way began.
+    ``; Secure``; ``button`` shows a page of the proxy's own first; ``home`` forgets where the way began. With an ``upstream`` what is let
+    in is passed on to that address, with the user's name in a header.
     """
 
     dex: Dex = field(default_factory=Dex)
@@ -109,6 +111,8 @@ class Gate:
     button: bool = False
     home: bool = False
     denied: bool = False
+    upstream: str = ""
+    scheme: str = "http"
     sessions: set[str] = field(default_factory=set)
     _numbers: Any = field(default_factory=lambda: count(1))
 
@@ -126,6 +130,8 @@ class Gate:
         let_in = _cookies(asked).get(SESSION) in self.sessions
         if path == "/oauth2/userinfo":
             return said({"user": "CgVh", "email": USER, "preferredUsername": "me"}) if let_in else (401, HTML, b"Unauthorized")
+        if let_in and self.upstream and path.startswith("/apis/"):
+            return self._passed_on(asked)
         if let_in:
             return said({"who": USER}) if path.startswith("/apis/") else (200, HTML, b"<title>Kubeflow</title>")
         if asked.headers.get("Accept") == "application/json":
@@ -135,11 +141,18 @@ class Gate:
             return 403, HTML, f'<form method="GET" action="/oauth2/start?rd={rd}"><button>Sign in with OIDC</button></form>'.encode()
         return self._start(asked, asked.path)
 
+    def _passed_on(self, asked: Asked) -> Said:
+        kept = {name: value for name, value in asked.headers.items() if name in {"Accept", "Content-Type"}}
+        with Http(retries=0) as http:
+            url = f"{self.upstream}{asked.path}"
+            answer = http.request(asked.method, url, headers={**kept, "kubeflow-userid": USER}, body=asked.body or None)
+        return answer.status, {"Content-Type": answer.headers.get("content-type", "")}, answer.body
+
     def _start(self, asked: Asked, target: str) -> Said:
         nonce = f"nonce{next(self._numbers)}"
         query = {
             "client_id": "kubeflow-oidc-authservice",
-            "redirect_uri": f"http://{asked.headers['Host']}/oauth2/callback",
+            "redirect_uri": f"{self.scheme}://{asked.headers['Host']}/oauth2/callback",
             "response_type": "code",
             "scope": "openid email",
             "state": f"{nonce}:{'/' if self.home else target}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
 import sys
 import threading
@@ -121,8 +122,8 @@ class Scripted:
     asked: list[Asked] = field(default_factory=list)
 
     @contextmanager
-    def serve(self) -> Iterator[str]:
-        """Serve on a free port; yield the address."""
+    def serve(self, tls: ssl.SSLContext | None = None) -> Iterator[str]:
+        """Serve on a free port, over HTTPS with a context; yield the address."""
         script = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -135,17 +136,21 @@ class Scripted:
                 for name, value in headers.items():
                     for one in value.split("\n"):
                         self.send_header(name, one)
-                self.send_header("Content-Length", str(len(content)))
+                if "Content-Length" not in headers:  # else the answer is cut off
+                    self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
 
-            do_POST = do_GET  # noqa: N815 - named by the base class
+            do_POST = do_DELETE = do_GET  # noqa: N815 - named by the base class
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - named by the base class
                 """Say nothing."""
 
-        with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as address:
-            yield address
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        with serving(server) as address:
+            yield address if tls is None else address.replace("http", "https", 1)
 
 
 def said(document: Any, status: int = 200) -> Said:
