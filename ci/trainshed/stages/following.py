@@ -22,8 +22,8 @@ _TASKS_PER_SECOND = 100.0
 """A thousand tasks are asked for every ten seconds: the answer has all of them."""
 _SHARE = 4.0
 """A server that takes a second for an answer, or makes us wait one (429), is left alone for four."""
-_AGE_SHARE = 60.0
-"""A run that has been followed for ten minutes is asked for every ten seconds."""
+_AGE_SHARE = 30.0
+"""A run that has been followed for five minutes is asked for every ten seconds."""
 _PATIENCE_SECONDS = 60.0
 _CANCELING_SECONDS = 900.0
 _LOOKS_AFTER_END, _LOOK_PAUSE = 3, 0.5
