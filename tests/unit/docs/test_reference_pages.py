@@ -67,7 +67,7 @@ def test_every_key_has_its_line_with_variable_and_default(generate: ModuleType) 
 
 def test_every_exit_code_is_told_in_order(generate: ModuleType) -> None:
     codes = [int(code) for code in re.findall(r"^\| (\d+) \|", generate.exit_codes(), re.MULTILINE)]
-    assert codes == [0, 1, 2, 3, 4, 5, errors.TrainshedError.exit_code, 130]
+    assert codes == [0, 1, 2, 3, 4, 5, 6, errors.TrainshedError.exit_code, 130]
 
 
 def test_the_page_of_files_names_every_key_that_the_code_reads() -> None:
