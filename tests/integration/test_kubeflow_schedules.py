@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
 
 import pytest
 
@@ -15,6 +17,7 @@ from trainshed.results import Report, Result, Status
 from trainshed.settings import Tier
 from trainshed.stages.schedule import schedule
 from trainshed.stages.upload import upload
+from trainshed.tools.kubeflow import KubeflowClient
 from trainshed.tools.kubeflow_records import RecurringRun, Trigger
 
 DECLARED = '[schedules.nightly]\nenvironments = ["local"]\ncron = "0 0 3 * * *"\nparameters = { rows = 5 }\n'
@@ -213,10 +216,20 @@ def test_a_lost_answer_makes_no_second_schedule(world: World, step: int, kind: s
     assert (kept.enabled, kept.trigger.cron) == (True, "0 0 4 * * *")
 
 
-def test_two_at_once_end_with_one_schedule(world: World) -> None:
+def test_two_at_once_end_with_one_schedule(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.declare(DECLARED)
     world.run()
     world.declare(LATER)
+    together, look = Barrier(2), KubeflowClient.recurring_runs
+
+    def looked(self: KubeflowClient) -> Iterator[RecurringRun]:
+        """Look, and go on when both have looked, which never happens when they come one after another."""
+        found = list(look(self))
+        with suppress(BrokenBarrierError):
+            together.wait(0.5)
+        yield from found
+
+    monkeypatch.setattr(KubeflowClient, "recurring_runs", looked)
     with ThreadPoolExecutor(2) as pool:
         causes = sorted(job.result().cause for job in [pool.submit(world.one) for _ in range(2)])
     assert causes == ["changed: cron 0 0 3 * * * → 0 0 4 * * *", "unchanged"]
