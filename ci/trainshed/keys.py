@@ -17,7 +17,7 @@ PROCESS_VARIABLES = {
     "TRAINSHED_POLICY_FROM": "a git revision whose policy and waivers hold instead of the tree's; a pull request takes its target branch",
     "TRAINSHED_SLOTS": "folder of the slots that commands of one machine share (see build.parallel); default: one in /tmp for each user",
     "TRAINSHED_MAIN_BRANCH": "main branches where Jenkins does not set BRANCH_IS_PRIMARY, with blanks between; default: main master",
-    "KF_PIPELINES_SA_TOKEN_PATH": 'file of the service account's token in a pod (see Ways to log in), as the SDK of Kubeflow Pipelines reads it',
+    "KF_PIPELINES_SA_TOKEN_PATH": "file of the token that the login kind service-account reads, as in the SDK of Kubeflow Pipelines",
 }
 POLICY = ("scan", "bases", "trust", "credentials")
 """The policy: these tables and keys, of the project and of each environment, come from the target branch of a pull request."""
