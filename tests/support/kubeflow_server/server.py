@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import re
 import socket
@@ -19,7 +20,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from tests.support.kubeflow_server import metadata
 from tests.support.kubeflow_server.faults import Fault, Faults
 from tests.support.kubeflow_server.pipelines import Pipelines
-from tests.support.kubeflow_server.records import INVALID, NOT_FOUND, UNIMPLEMENTED, Clock, Document, PlainRefused, Refused, State
+from tests.support.kubeflow_server.records import INVALID, NOT_FOUND, UNIMPLEMENTED, Clock, Document, PlainRefused, Refused, State, Table
 from tests.support.kubeflow_server.runs import Runs
 from tests.support.kubeflow_server.schedules import Schedules
 
@@ -120,6 +121,20 @@ class StrictServer:
     def asked(self, method: str = "", path: str = ".*") -> list[Asked]:
         """Return the requests of a method to paths that a pattern matches as a whole."""
         return [each for each in list(self.requests) if method in {"", each.method} and re.fullmatch(path, each.path)]
+
+    def kept(self) -> Any:
+        """Return a copy of all that it holds, for `back_to`."""
+        with self.state.lock:
+            tables = {name: table for name, table in vars(self.state).items() if isinstance(table, Table)}
+            return copy.deepcopy((tables, self.runs.plays))
+
+    def back_to(self, kept: Any) -> None:
+        """Hold what it held when the copy was made, and forget requests and faults."""
+        with self.state.lock:
+            tables, self.runs.plays = copy.deepcopy(kept)
+            vars(self.state).update(tables)
+        self.faults.clear()
+        self.requests.clear()
 
     # what the handler uses
 
