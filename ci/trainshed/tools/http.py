@@ -75,10 +75,9 @@ class Response:
 
 
 class NoAnswer(RemoteError):
-    """No whole answer came. ``sent`` tells whether the request may have reached the service, ``late`` that time ran out."""
+    """No whole answer came; ``sent`` tells whether the request may have reached the service."""
 
     sent = True
-    late = False
 
 
 class _TooLargeError(HTTPError):
@@ -297,7 +296,6 @@ def failure(url: str, error: HTTPError) -> NoAnswer:
     reason = error.reason if isinstance(error, MaxRetryError) else error
     told = NoAnswer(f"{place(url)}: {_cause(reason)}", next_step="Check the address, the network and the service, then run again.")
     told.sent = not never_sent(error)
-    told.late = told.sent and isinstance(reason, Urllib3TimeoutError)
     return told
 
 

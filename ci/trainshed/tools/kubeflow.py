@@ -299,7 +299,7 @@ class KubeflowClient:
             what=what,
             send=lambda: self._run(self._requests.post("/runs", _set(body), what=what, about=about, surely=True)),
             find=lambda: next((run for run in self._runs(query, surely=True) if run.name == name), None),
-            ours=lambda _found, lost: lost,  # its name is nobody else's
+            ours=lambda _found, _lost: True,  # its name is nobody else's
             unique=False,
             surely=True,
         ).make()
@@ -433,13 +433,14 @@ class KubeflowClient:
         self._requests.delete(f"/recurringruns/{_part(identifier)}", what=f"recurring run {identifier}")
 
     def _pages(self, path: str, key: str, query: Mapping[str, str], *, what: str, surely: bool = False) -> Iterator[dict[str, Any]]:
-        token = ""
+        token, seen = "", {""}
         while True:
             page = self._requests.get(path, {**query, "page_size": str(_PAGE), "page_token": token}, what=what, surely=surely)
             yield from objects(page, key)
-            previous, token = token, optional(page, "next_page_token", str)
-            if not token or token == previous:
+            token = optional(page, "next_page_token", str)
+            if token in seen:
                 return
+            seen.add(token)
 
 
 def _same(have: str, wanted: str, *, lost: bool) -> bool:
@@ -479,6 +480,6 @@ def _check_schedule(name: str, trigger: Trigger, max_concurrency: int) -> None:
 
 
 def _bounded(name: str, limit: int, what: str) -> None:
-    """Refuse a name that the server would: it counts bytes."""
-    if not name or len(name.encode()) > limit:
+    """Refuse a name that the server would; it counts the bytes of UTF-8."""
+    if not name.strip() or len(name.encode()) > limit:
         raise UsageError(f"{what} name '{name}': expected 1 to {limit} characters", next_step="Choose a shorter name.")

@@ -193,9 +193,9 @@ def whole(document: Mapping[str, Any], key: str, default: int = 0) -> int:
 
 
 def moment(document: Mapping[str, Any], key: str) -> str:
-    """Return a time; empty where the server says 1970, which is how it writes "not yet"."""
+    """Return a time; empty for 1970 and for the year 1, which is how the server writes "not yet"."""
     value = optional(document, key, str)
-    return "" if value.startswith("1970-01-01T00:00:00") else value
+    return "" if value.startswith(("1970-01-01T00:00:00", "0001-01-01T00:00:00")) else value
 
 
 def state_of(document: Mapping[str, Any]) -> str:

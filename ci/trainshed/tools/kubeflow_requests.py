@@ -25,11 +25,13 @@ API = "/apis/v2beta1"
 _TRIES = 4
 _LOOKS = 4
 _LONGEST_SURE_PAUSE = 5.0
+_MOST_SAID = 600
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _LOGIN_WANTED = _REDIRECTS | {401}
 _SERVER_ERROR = 500
 _LOGIN = "Log in anew: renew the credentials that environments.<name>.kubeflow.auth names; `trainshed login` tells who you are."
 _RIGHTS = "Ask who runs this Kubeflow for the right in the namespace, or log in as somebody who has it."
+_HOST = "Check kubeflow.host: behind a dashboard it ends with /pipeline."
 _AGAIN = "Try again; ask who runs this Kubeflow if it stays."
 _REFUSED_RIGHTS = re.compile(r"authoriz|authenticat|permission", re.IGNORECASE)
 
@@ -53,8 +55,8 @@ _FATES = {408: Fate.OPEN, TOO_MANY: Fate.UNDONE, 500: Fate.ENDED, 502: Fate.ENDE
 class Unclear(RemoteError):
     """No clear answer came; ``fate`` says what may have become of the request, ``pause`` for how long the service asks to wait."""
 
-    def __init__(self, message: str, fate: Fate, *, pause: float = 0.0) -> None:
-        super().__init__(message, next_step=_AGAIN)
+    def __init__(self, message: str, fate: Fate, *, pause: float = 0.0, next_step: str = _AGAIN) -> None:
+        super().__init__(message, next_step=next_step)
         self.fate, self.pause = fate, pause
 
 
@@ -214,8 +216,8 @@ class Creation(Generic[T]):
             try:
                 return self.send()
             except Conflict as conflict:
-                found = self._look(conflict)
-                if found is not None and self.ours(found, lost):
+                found = self._taken(conflict, lost=lost)
+                if found is not None:
                     return found
                 raise
             except (Unclear, MalformedAnswer) as error:
@@ -227,6 +229,16 @@ class Creation(Generic[T]):
                     raise
                 self._pause(max(getattr(error, "pause", 0.0), backoff(attempt + 1)), lost=lost)
         raise AssertionError("the last try returns or raises")
+
+    def _taken(self, conflict: Conflict, *, lost: bool) -> T | None:
+        """Return what has the name already, when it is what was asked for."""
+        try:
+            found = self._look(conflict)
+        except RemoteError:
+            if lost:
+                raise
+            return None  # the refusal stands
+        return found if found is not None and self.ours(found, lost) else None
 
     def _sought(self, error: Unclear | MalformedAnswer) -> T | None:
         """Return what a request made whose answer was lost; None where it is sure that nothing came of it, or may be asked for again."""
@@ -279,12 +291,12 @@ def _refusal(answer: Response, host: str, what: str, about: str) -> TrainshedErr
     """Return what a status of 400 and more means; servers before 2.2 answer 500 for a name that is taken."""
     said, status = _said(answer), answer.status
     shown = f"{host}: {what}" + (f" ({about})" if about else "")
-    if status == 409 or (status in {400, 500} and "already exist" in said.lower()):  # noqa: PLR2004
-        return Conflict(f"{host}: {what} already exists: {said}")
-    if status == 404:  # noqa: PLR2004
-        return NotFound(
-            f"{shown}: not found: {said}", next_step="Check the id, and kubeflow.host: behind a dashboard it ends with /pipeline."
-        )
+    if status == 409 or (status in {400, 500} and "already exist" in answer.text.lower()):  # noqa: PLR2004
+        return Conflict(f"{host}: {what} already exists: {said}", next_step="Choose another name, or look at it in Kubeflow.")
+    if status == 404 and _error_document(answer):  # noqa: PLR2004
+        return NotFound(f"{shown}: not found: {said}", next_step="Check the name or id in Kubeflow.")
+    if status == 404:  # noqa: PLR2004 - of a proxy in front, while the service restarts or for good
+        return Unclear(f"{shown}: no Kubeflow Pipelines there (HTTP 404): {said}", Fate.UNDONE, next_step=_HOST)
     if status in {401, 403} or (status == 400 and _REFUSED_RIGHTS.search(said)):  # noqa: PLR2004 - the upload endpoints say 400
         return Denied(f"{shown}: not permitted (HTTP {status}): {said}", next_step=_LOGIN if status == 401 else _RIGHTS)  # noqa: PLR2004
     fate = _FATES.get(status, Fate.OPEN if status >= _SERVER_ERROR else None)
@@ -295,14 +307,22 @@ def _refusal(answer: Response, host: str, what: str, about: str) -> TrainshedErr
 
 
 def _said(answer: Response) -> str:
-    """Return the message of either error shape; upload endpoints have one of their own, and some words are plain text."""
+    """Return the message of either error shape; what is not JSON, such as a proxy's page, is shown as it begins."""
+    document = _error_document(answer)
+    told = next((str(document[key]) for key in ("error_message", "message", "error_details") if document.get(key)), "")
+    if not told and "json" not in _kind(answer):
+        told = re.sub(r"<[^>]*>", " ", answer.text[:_MOST_SAID])
+    told = " ".join(told.split())
+    return (told[:_MOST_SAID] + " …" if len(told) > _MOST_SAID else told) or "no message"
+
+
+def _error_document(answer: Response) -> dict[str, Any]:
+    """Return the API's own words about an error; the upload endpoints have a shape of their own. Empty when they are not the API's."""
     try:
         document = json.loads(answer.body)
     except ValueError:
-        return " ".join(answer.text[:200].split()) or "no message"
-    if not isinstance(document, dict):
-        return "no message"
-    return str(document.get("error_details") or document.get("error_message") or document.get("message") or "no message")
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def _kind(answer: Response) -> str:

@@ -1,23 +1,51 @@
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
-from tests.support.kubeflow import Said, Scripted, embedded, said, specification, step, text
-from trainshed.errors import RemoteError, UsageError
-from trainshed.local.kubeflow.runs import Runs, read_status, write_status
+from tests.support.kubeflow import Asked, Said, Scripted, embedded, said, specification, step, text
+from trainshed.errors import Interrupted, RemoteError, UsageError
+from trainshed.local.kubeflow.runs import Runs, write_status
 from trainshed.tools import process
 from trainshed.tools.kubeflow import KubeflowClient
-from trainshed.tools.kubeflow_records import Artifact, Conflict, NotFound, Run, Task
+from trainshed.tools.kubeflow_metadata import Execution, MetadataStore
+from trainshed.tools.kubeflow_records import (
+    Artifact,
+    Conflict,
+    Denied,
+    MalformedAnswer,
+    NotFound,
+    RecurringRun,
+    Run,
+    Task,
+    Trigger,
+    Version,
+    recurring_run_of,
+    run_of,
+)
+from trainshed.tools.kubeflow_requests import Unclear
 
 pytestmark = pytest.mark.sockets
 
 SPEC = specification("flow", {"train": step("pass")}, {"rate": {"parameterType": "NUMBER_DOUBLE", "defaultValue": 0.5}})
 HTML = {"Content-Type": "text/html"}
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Record the pauses instead of making them."""
+    made: list[float] = []
+    monkeypatch.setattr(process, "pause", made.append)
+    monkeypatch.setattr("time.sleep", made.append)
+    return made
 
 
 @pytest.fixture
@@ -64,7 +92,7 @@ def test_all_pages_of_versions_are_read_the_newest_first(served: tuple[KubeflowC
     assert [each.name for each in client.versions(pipeline.id)] == ["v4", "v3", "v2", "v1", "v0"]
 
 
-def test_a_run_tells_states_outputs_and_metrics_of_its_tasks(served: tuple[KubeflowClient, Runs]) -> None:
+def test_a_run_tells_states_outputs_and_metrics_of_its_tasks(served: tuple[KubeflowClient, Runs], monkeypatch: pytest.MonkeyPatch) -> None:
     client, runs = served
     pipeline = client.create_pipeline("flow")
     version = client.upload_version(pipeline.id, "v", text(SPEC))
@@ -73,12 +101,17 @@ def test_a_run_tells_states_outputs_and_metrics_of_its_tasks(served: tuple[Kubef
     run = client.create_run(version, {"rate": 0.25}, name="one", experiment=experiment, pipeline_root="/x", service_account="robot")
     assert (run.state, run.parameters, run.version_id, run.finished) == ("RUNNING", {"rate": 0.25}, version.id, False)
     model: dict[str, Any] = {"uri": "file:///m", "type": "system.Model", "metadata": {"rows": 3, "note": "x", "flag": True}}
-    told = {"name": "train", "state": "SUCCEEDED", "parameters": {"auc": 0.9}, "artifacts": {"model": model}}
+    told = {"name": "train", "state": "SUCCEEDED"}
     write_status(runs.folder(run.id), {"state": "SUCCEEDED", "error": "", "tasks": [told]})
     seen = client.run(run.id)
     assert seen.finished
-    assert seen.metrics == {"train.auc": 0.9, "train.model.rows": 3.0}
-    assert client.artifacts(run.id) == {"train.model": Artifact(name="model", **model)}
+    assert seen.metrics == {}
+    artifact = Artifact(name="model", **model)
+    execution = Execution(id=1, path="train", state="SUCCEEDED", cached=True, parameters={"auc": 0.9}, artifacts={"model": artifact})
+    monkeypatch.setattr(MetadataStore, "executions", lambda _, asked: [execution] if asked == run.id else [])
+    assert client.with_outputs(seen).metrics == {"train.auc": 0.9, "train.model.rows": 3.0}
+    assert client.with_outputs(seen).tasks[0].cached
+    assert client.artifacts(run.id) == {"train.model": artifact}
     assert [each.id for each in client.runs(experiment=experiment)] == [run.id]
 
 
@@ -93,16 +126,27 @@ def test_a_run_is_terminated_even_after_sigterm(served: tuple[KubeflowClient, Ru
     assert client.run(run.id).state == "CANCELING"
 
 
-def test_the_log_of_a_task_is_read_where_the_server_has_it(served: tuple[KubeflowClient, Runs]) -> None:
-    client, runs = served
-    version = client.upload_version(client.create_pipeline("flow").id, "v", text(SPEC))
-    run = client.create_run(version, {}, name="one", experiment=client.experiment("lab"))
-    log = runs.folder(run.id) / "logs" / "train.log"
-    log.parent.mkdir()
-    log.write_text("epoch 1\n")
-    assert client.task_log(run.id, "train") == "epoch 1\n"
-    assert client.task_log(run.id, "nothing") is None
-    assert read_status(runs.folder(run.id))["state"] == "RUNNING"
+TEXT = {"Content-Type": "text/plain"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "log"),
+    [
+        ((200, TEXT, b"epoch 1\n"), "epoch 1\n"),
+        (said({"error_message": "no pod", "error_details": "stack"}, 500), None),
+        (said({"message": "no run", "code": 5}, 404), None),
+        (said({}), None),
+    ],
+)
+def test_the_log_of_a_task_is_asked_for_by_its_node_and_once(answer: Said, log: str | None) -> None:
+    script = Scripted(lambda _: answer)
+    with script.serve() as address, KubeflowClient(address) as client:
+        assert client.task_log("r/1", "pod-1") == log
+    assert [asked.path for asked in script.asked] == ["/apis/v1alpha1/runs/r%2F1/nodes/pod-1/log"]
+
+
+def test_a_login_page_is_no_log() -> None:
+    assert "session expired" in str(refused((200, HTML, b"<html>"), lambda client: client.task_log("r", "n")))
 
 
 def test_an_unknown_run_is_not_found(served: tuple[KubeflowClient, Runs]) -> None:
@@ -117,7 +161,8 @@ def test_an_unknown_run_is_not_found(served: tuple[KubeflowClient, Runs]) -> Non
         ((200, HTML, b"<html>log in</html>"), "session expired"),
         (said({"message": "no"}, 401), "not permitted .HTTP 401.: no"),
         (said({"message": "no"}, 403), "not permitted .HTTP 403.: no"),
-        ((500, HTML, b"broken"), "HTTP 500: broken"),
+        ((500, HTML, b"<h1>broken</h1>"), "HTTP 500: broken$"),
+        ((404, HTML, b"default backend - 404"), "no Kubeflow Pipelines there .HTTP 404.: default backend - 404"),
         (said([1]), "expected a JSON object"),
         ((200, {"Content-Type": "application/json"}, b"{"), "expected JSON"),
     ],
@@ -137,9 +182,11 @@ def test_an_answer_without_an_id_is_an_error_and_not_an_empty_object() -> None:
 @pytest.mark.parametrize(
     ("answer", "kind", "message"),
     [
-        (said({"error_message": "m", "error_details": "already exists"}, 500), Conflict, "already exists"),
-        (said({"error_message": "bad", "error_details": ""}, 400), UsageError, "refused: bad"),
+        (said({"error_message": "m", "error_details": "already exists\nstack"}, 500), Conflict, "already exists: m$"),
+        (said({"error_message": "bad", "error_details": "bad\nstack"}, 400), UsageError, r"version 'v' \(pipeline p\): refused: bad$"),
         (said([], 400), UsageError, "refused: no message"),
+        ((400, {"Content-Type": "text/plain"}, b"Name too long\n"), UsageError, "refused: Name too long$"),
+        (said({"error_message": "permission to create pipelines is required"}, 400), Denied, "not permitted .HTTP 400."),
     ],
 )
 def test_errors_of_the_upload_endpoints_are_read_in_their_own_shape(answer: Said, kind: type, message: str) -> None:
@@ -178,3 +225,430 @@ def test_an_experiment_that_another_launch_creates_meanwhile_is_taken() -> None:
 def test_metrics_are_the_numbers_of_parameters_and_metadata() -> None:
     task = Task(id="1", name="t", state="SUCCEEDED", parameters={"n": 3, "on": True, "text": "4"})
     assert Run(id="r", name="r", state="SUCCEEDED", tasks=(task,)).metrics == {"t.n": 3.0}
+
+
+# creations: one thing, whatever becomes of the answers
+
+TRIGGER = Trigger(cron="0 0 3 * * *")
+VERSION = Version(id="v1", pipeline_id="p1", name="v")
+MAKE: dict[str, Any] = {
+    "pipelines": lambda client: client.create_pipeline("flow", description="d").id,
+    "pipeline_versions": lambda client: client.upload_version("p1", "v", "{}", description="content 1").id,
+    "experiments": lambda client: client.experiment("lab"),
+    "runs": lambda client: client.create_run(VERSION, {}, name="one", experiment="e1").id,
+    "recurringRuns": lambda client: (
+        client.create_recurring_run(
+            name="nightly", version=VERSION, trigger=TRIGGER, enabled=False, experiment="e1", parameters={}, description="d"
+        ).id
+    ),
+}
+UNIQUE = ("pipelines", "pipeline_versions", "experiments")
+KEYS = {
+    "pipelines": "pipeline_id",
+    "pipeline_versions": "pipeline_version_id",
+    "experiments": "experiment_id",
+    "runs": "run_id",
+    "recurringRuns": "recurring_run_id",
+}
+
+
+class Keeper:
+    """A server that keeps what it is asked to make, and spoils the answers to the first requests to make something."""
+
+    def __init__(self, kind: str, *spoiled: tuple[Said | None, bool]) -> None:
+        self.kind, self.spoiled = kind, list(spoiled)
+        self.made: list[dict[str, Any]] = []
+        self.posts = 0
+
+    def __call__(self, asked: Asked) -> Said:
+        path, _, query = asked.path.partition("?")
+        told = dict(parse_qsl(query))
+        if asked.method == "GET" and "/names/" in path:
+            return said(self.made[0]) if self.made else said({"message": "none", "code": 5}, 404)
+        if asked.method == "GET":
+            return said({self.kind: self.made} if self.made else {})
+        self.posts += 1
+        answer, done = self.spoiled.pop(0) if self.spoiled else (None, True)
+        if done and self.kind in UNIQUE and self.made:
+            return said({"message": "taken"}, 409)
+        if done:
+            body = {"display_name": told["name"], **told} if "upload" in path else json.loads(asked.body)
+            self.made.append({**body, KEYS[self.kind]: f"id-{len(self.made)}", "pipeline_id": "p1" if self.kind != "pipelines" else "id-0"})
+        return answer or said(self.made[-1])
+
+
+CUT = (200, {"Content-Type": "application/json", "Content-Length": "999"}, b"{")
+BUSY = said({"message": "busy"}, 429)
+DOWN = said({"message": "down"}, 503)
+ENDED = (said({"message": "x"}, 500), said({"message": "x"}, 502), DOWN)
+OPEN = (said({"message": "x"}, 504), CUT, said({}), said([]), (*said({})[:2], b"{"))
+
+
+def makings(kind: str, keepers: list[Keeper]) -> Iterator[tuple[Keeper, Callable[[], str]]]:
+    """Yield each keeper, served, and what asks it to make a thing."""
+    now: list[Keeper] = []
+    with Scripted(lambda asked: now[-1](asked)).serve() as address, KubeflowClient(address) as client:  # noqa: PLW0108 - the last one changes
+        for keeper in keepers:
+            now.append(keeper)
+            yield keeper, lambda: str(MAKE[kind](client))
+
+
+@pytest.mark.parametrize("kind", MAKE)
+def test_what_was_made_before_its_answer_was_lost_is_found_and_not_made_again(kind: str) -> None:
+    for keeper, make in makings(kind, [Keeper(kind, (answer, True)) for answer in (*ENDED, *OPEN)]):
+        assert make() == "id-0"
+        assert (len(keeper.made), keeper.posts) == (1, 1)
+
+
+@pytest.mark.parametrize("kind", MAKE)
+def test_what_the_server_gave_up_is_made_again_once(kind: str) -> None:
+    for keeper, make in makings(kind, [Keeper(kind, (answer, False), (answer, False)) for answer in (BUSY, *ENDED)]):
+        assert make() == "id-0"
+        assert (len(keeper.made), keeper.posts) == (1, 3)
+
+
+@pytest.mark.parametrize("kind", UNIQUE)
+def test_a_thing_of_a_unique_name_is_asked_for_again_since_a_second_would_be_refused(kind: str) -> None:
+    for keeper, make in makings(kind, [Keeper(kind, (answer, False)) for answer in OPEN]):
+        assert make() == "id-0"
+        assert (len(keeper.made), keeper.posts) == (1, 2)
+
+
+@pytest.mark.parametrize("kind", ["runs", "recurringRuns"])
+def test_a_run_that_may_still_come_is_looked_for_and_never_asked_for_again(kind: str, pauses: list[float]) -> None:
+    for keeper, make in makings(kind, [Keeper(kind, (answer, False)) for answer in OPEN]):
+        pauses.clear()
+        with pytest.raises(RemoteError, match="it is not known whether it was made") as caught:
+            make()
+        assert "by this name" in caught.value.next_step
+        assert (keeper.posts, len(pauses)) == (1, 3)
+
+
+def test_a_run_that_comes_while_it_is_looked_for_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper = Keeper("runs", (CUT, False))
+    late = {"run_id": "late", "display_name": "one"}
+    monkeypatch.setattr("time.sleep", lambda _: keeper.made.append(late))
+    with Scripted(keeper).serve() as address, KubeflowClient(address) as client:
+        assert MAKE["runs"](client) == "late"
+    assert keeper.posts == 1
+
+
+def test_a_lost_answer_is_not_made_up_for_by_another_thing_of_the_same_name() -> None:
+    for kind, answer in (("pipeline_versions", ENDED[0]), ("pipeline_versions", CUT), ("pipelines", ENDED[0])):
+        keeper = Keeper(kind, (answer, False))
+        keeper.made.append(
+            {"display_name": "flow" if kind == "pipelines" else "v", "description": "another", KEYS[kind]: "x", "pipeline_id": "p1"}
+        )
+        with Scripted(keeper).serve() as address, KubeflowClient(address) as client, pytest.raises(Conflict, match="another has this name"):
+            MAKE[kind](client)
+
+
+def test_an_older_schedule_of_the_same_name_is_not_taken_for_a_new_one() -> None:
+    keeper = Keeper("recurringRuns", (CUT, False))
+    keeper.made.append({"recurring_run_id": "old", "display_name": "nightly", "description": "d"})
+    with Scripted(keeper).serve() as address, KubeflowClient(address) as client, pytest.raises(RemoteError, match="not known"):
+        MAKE["recurringRuns"](client)
+
+
+def test_what_another_build_made_at_once_is_taken_when_it_is_the_same() -> None:
+    keeper = Keeper("pipeline_versions")
+    keeper.made.append({"display_name": "v", "description": "content 1", "pipeline_version_id": "x", "pipeline_id": "p1"})
+    with Scripted(keeper).serve() as address, KubeflowClient(address) as client:
+        assert MAKE["pipeline_versions"](client) == "x"
+        keeper.made[0]["description"] = "content 2"
+        with pytest.raises(Conflict, match="version 'v' already exists: taken"):
+            MAKE["pipeline_versions"](client)
+
+
+def test_a_server_that_cannot_be_asked_any_more_leaves_it_unknown() -> None:
+    match = r"not known whether it was made: .*HTTP 503: down; looking for it failed too: .*down"
+    with Scripted(lambda _: DOWN).serve() as address, KubeflowClient(address) as client, pytest.raises(RemoteError, match=match):
+        MAKE["runs"](client)
+    refusing = Scripted(lambda asked: said({"message": "taken"}, 409) if asked.method == "POST" else DOWN)
+    with refusing.serve() as address, KubeflowClient(address) as client, pytest.raises(Conflict, match="taken"):
+        MAKE["pipelines"](client)
+
+
+def test_a_creation_gives_up_when_the_server_stays_broken_and_waits_as_long_as_it_asks(pauses: list[float]) -> None:
+    status, headers, body = BUSY
+    keeper = Keeper("runs", *[((status, {**headers, "Retry-After": "7"}, body), False)] * 9)
+    with Scripted(keeper).serve() as address, KubeflowClient(address) as client, pytest.raises(Unclear, match="HTTP 429"):
+        MAKE["runs"](client)
+    assert (keeper.posts, pauses) == (4, [7.0, 7.0, 7.0])
+
+
+def test_a_connection_that_was_never_made_leaves_no_doubt(pauses: list[float]) -> None:
+    with KubeflowClient("http://127.0.0.1:1") as client, pytest.raises(Unclear, match="no connection"):
+        client.create_run(VERSION, {}, name="one", experiment="e1")
+    assert len(pauses) == 3
+
+
+def test_no_run_is_started_after_sigterm_and_one_that_was_is_known() -> None:
+    process.stopping.set()
+    keeper = Keeper("runs")
+    with Scripted(keeper).serve() as address, KubeflowClient(address) as client, pytest.raises(Interrupted):
+        MAKE["runs"](client)
+    assert keeper.posts == 0
+    process.stopping.clear()
+
+    def stop(asked: Asked) -> Said:
+        process.stopping.set()
+        return keeper(asked)
+
+    keeper = Keeper("runs", (CUT, True))
+    with Scripted(stop).serve() as address, KubeflowClient(address) as client:
+        assert MAKE["runs"](client) == "id-0"
+    process.stopping.clear()
+    keeper = Keeper("runs", (DOWN, False))
+    with Scripted(stop).serve() as address, KubeflowClient(address) as client, pytest.raises(Interrupted):
+        MAKE["runs"](client)
+    assert (keeper.posts, keeper.made) == (1, [])
+
+
+def test_a_refusal_that_does_not_say_which_id_is_unknown_gets_them_all_named() -> None:
+    error = refused(said({"message": "invalid input", "code": 3}, 400), MAKE["runs"])
+    assert isinstance(error, UsageError)
+    assert "(version v1 of pipeline p1, experiment e1): refused: invalid input" in str(error)
+    assert "version v1 of pipeline p1, experiment e1" in error.next_step
+
+
+# what is sent
+
+
+def test_a_run_is_asked_for_as_the_api_takes_it_and_unset_fields_are_left_out() -> None:
+    keeper = Keeper("runs")
+    script = Scripted(keeper)
+    with script.serve() as address, KubeflowClient(address) as client:
+        client.create_run(VERSION, {"rate": 0.5}, name="one", experiment="e1", description="why", specification={"root": {}})
+        client.create_run(VERSION, {}, name="two", experiment="e1", pipeline_root="s3://b", service_account="robot")
+    first, second = (json.loads(asked.body) for asked in script.asked)
+    assert first == {
+        "display_name": "one",
+        "description": "why",
+        "experiment_id": "e1",
+        "runtime_config": {"parameters": {"rate": 0.5}},
+        "pipeline_spec": {"root": {}},
+    }
+    assert second["pipeline_version_reference"] == {"pipeline_id": "p1", "pipeline_version_id": "v1"}
+    assert (second["runtime_config"]["pipeline_root"], second["service_account"]) == ("s3://b", "robot")
+    assert "description" not in second
+
+
+def test_a_recurring_run_is_asked_for_disabled_and_read_back_with_its_numbers_as_texts() -> None:
+    keeper = Keeper("recurringRuns")
+    with Scripted(keeper).serve() as address, KubeflowClient(address, namespace="ours") as client:
+        made = client.create_recurring_run(
+            name="hourly", version=replace(VERSION, id=""), trigger=Trigger(every=3600, end="2030-01-01T00:00:00Z"), enabled=False,
+            experiment="e1", parameters={"rows": 3}, pipeline_root="s3://b", service_account="robot", max_concurrency=2, catch_up=True,
+        )  # fmt: skip
+    (sent,) = keeper.made
+    assert sent["pipeline_version_reference"] == {"pipeline_id": "p1"}
+    assert sent["trigger"] == {"periodic_schedule": {"interval_second": "3600", "end_time": "2030-01-01T00:00:00Z"}}
+    assert (sent["max_concurrency"], sent["mode"], sent["no_catchup"], sent["namespace"]) == ("2", "DISABLE", False, "ours")
+    trigger = Trigger(every=3600, end="2030-01-01T00:00:00Z")
+    assert made == RecurringRun(
+        id="id-0", name="hourly", enabled=False, trigger=trigger, experiment_id="e1", pipeline_id="p1",
+        service_account="robot", pipeline_root="s3://b", max_concurrency=2, catch_up=True, parameters={"rows": 3},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"trigger": Trigger()}, "cron expression or a number of seconds"),
+        ({"trigger": Trigger(cron="* * * * * *", every=5)}, "and not both"),
+        ({"max_concurrency": 11}, "11 runs at once; Kubeflow takes 1 to 10"),
+        ({"name": ""}, "needs a name"),
+    ],
+)
+def test_a_schedule_that_kubeflow_would_refuse_is_refused_before_it_is_sent(changed: dict[str, Any], message: str) -> None:
+    wanted = {"name": "n", "version": VERSION, "trigger": TRIGGER, "enabled": True, "experiment": "e1", "parameters": {}, **changed}
+    with KubeflowClient("http://127.0.0.1:1") as client, pytest.raises(UsageError, match=message):
+        client.create_recurring_run(**wanted)
+
+
+def test_recurring_runs_are_enabled_disabled_and_deleted_and_gone_is_deleted() -> None:
+    answers = iter([said({"message": "x"}, 503), said({}), said({}), said({"message": "none", "code": 5}, 404)])
+    script = Scripted(lambda _: next(answers))
+    with script.serve() as address, KubeflowClient(address) as client:
+        client.enable_recurring_run("a")
+        client.disable_recurring_run("a")
+        client.delete_recurring_run("a")
+    path = "/apis/v2beta1/recurringruns/a"
+    assert [(asked.method, asked.path) for asked in script.asked] == [
+        ("POST", f"{path}:enable"), ("POST", f"{path}:enable"), ("POST", f"{path}:disable"), ("DELETE", path),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("version", "sent"), [("2.17.0", True), ("2.18.1", True), ("2.16.9", False), ("unknown", False)])
+def test_tags_are_sent_to_servers_that_know_them(version: str, sent: bool) -> None:
+    def answer(asked: Asked) -> Said:
+        kept = {"pipeline_version_id": "x", "pipeline_id": "p1", "display_name": "v", "tags": {"commit": "1"}}
+        return said({"tag_name": version, "multi_user": False} if asked.path.endswith("healthz") else kept)
+
+    script = Scripted(answer)
+    with script.serve() as address, KubeflowClient(address) as client:
+        for name in ("v", "w"):
+            assert client.upload_version("p1", name, "{}", tags={"commit": "1"}).tags == {"commit": "1"}
+        with pytest.raises(UsageError, match="at most 63 characters"):
+            client.upload_version("p1", "v", "{}", tags={"commit": "1" * 64})
+    health, *uploads = script.asked  # asked once
+    assert health.path.endswith("healthz")
+    assert ["tags" in dict(parse_qsl(asked.path.partition("?")[2])) for asked in uploads] == [sent, sent]
+
+
+# what is read
+
+
+def test_versions_are_filtered_by_the_server_and_again_as_it_ignores_case_and_takes_underscores_for_any_letter() -> None:
+    listed = [{"pipeline_version_id": name, "pipeline_id": "p", "display_name": name} for name in ("a_b", "A_b", "axb")]
+    script = Scripted(lambda _: said({"pipeline_versions": listed}))
+    with script.serve() as address, KubeflowClient(address) as client:
+        assert [found.name for found in client.versions("p", name="a_b")] == ["a_b"]
+        assert [found.name for found in client.versions("p", containing="_b")] == ["a_b", "A_b"]
+    filters = [json.loads(dict(parse_qsl(asked.path.partition("?")[2]))["filter"])["predicates"] for asked in script.asked]
+    assert filters[0] == [{"operation": "EQUALS", "key": "display_name", "string_value": "a_b"}]
+    assert filters[1] == [{"operation": "IS_SUBSTRING", "key": "display_name", "string_value": "_b"}]
+
+
+def test_pages_end_when_a_token_comes_again() -> None:
+    tokens = cycle(["a", "b"])
+    script = Scripted(lambda _: said({"next_page_token": next(tokens)}))
+    with script.serve() as address, KubeflowClient(address) as client:
+        assert list(client.runs()) == []
+    assert len(script.asked) == 3
+
+
+def test_proto_json_is_read_with_what_it_leaves_out_and_with_its_own_ways() -> None:
+    run = run_of({"run_id": "1", "state": "RUNTIME_STATE_UNSPECIFIED", "finished_at": "1970-01-01T00:00:00Z", "error": None})
+    assert (run.state, run.ended, run.error, run.finished) == ("PENDING", "", "", False)
+    assert run_of({"run_id": "1"}).state == "PENDING"
+    history = [{"state": "FAILED", "error": {"message": "the driver failed"}}]
+    failed = run_of(
+        {"run_id": "1", "state": "FAILED", "finished_at": "2026-01-01T00:00:00Z", "state_history": history, "pipeline_version_id": "v"}
+    )
+    assert (failed.error, failed.ended, failed.version_id) == ("the driver failed", "2026-01-01T00:00:00Z", "v")
+    recurring = recurring_run_of(
+        {"recurring_run_id": "1", "status": "ENABLED", "trigger": {"periodic_schedule": {"interval_second": "60"}}}
+    )
+    assert (recurring.enabled, recurring.trigger, recurring.max_concurrency) == (True, Trigger(every=60), 1)
+    assert recurring_run_of({"recurring_run_id": "1", "status": "STATUS_UNSPECIFIED", "mode": "ENABLE"}).enabled
+    assert not recurring_run_of({"recurring_run_id": "1", "mode": "DISABLE", "no_catchup": True}).catch_up
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"run_id": 7},
+        {"run_id": "1", "state": 3},
+        {"run_id": "1", "runtime_config": []},
+        {"run_id": "1", "error": "x"},
+        {"run_id": "1", "run_details": {"task_details": ["x"]}},
+        {"run_id": "1", "run_details": {"task_details": {}}},
+    ],
+)
+def test_a_field_of_another_type_is_an_error_and_not_a_crash(document: dict[str, Any]) -> None:
+    error = refused(said(document), lambda client: client.run("1"))
+    assert isinstance(error, MalformedAnswer)
+
+
+def test_a_number_that_is_none_is_an_error() -> None:
+    values: list[Any] = ["many", [], 1.5]
+    for value in values:
+        with pytest.raises(MalformedAnswer, match="max_concurrency"):
+            recurring_run_of({"recurring_run_id": "1", "max_concurrency": value})
+
+
+def test_an_archived_experiment_is_said() -> None:
+    listed = {"experiments": [{"experiment_id": "1", "display_name": "lab", "storage_state": "ARCHIVED"}]}
+    assert "is archived" in str(refused(said(listed), lambda client: client.experiment("lab")))
+
+
+# before any work
+
+
+def ready(health: Any, *, namespace: str = "", sdk: str = "", others: Said | None = None) -> tuple[list[str], list[str]]:
+    script = Scripted(lambda asked: said(health) if asked.path.endswith("healthz") else others or said({}))
+    with script.serve() as address, KubeflowClient(address, namespace=namespace) as client:
+        return client.require_ready(sdk=sdk), [asked.path for asked in script.asked]
+
+
+def test_a_service_is_ready_when_it_answers_something_that_needs_a_login() -> None:
+    warnings, asked = ready({"tag_name": "2.17.0", "multi_user": True}, namespace="ours", sdk="kfp-2.17.0")
+    assert warnings == []
+    assert asked == ["/apis/v2beta1/healthz", "/apis/v2beta1/experiments?namespace=ours&page_size=1"]
+    with pytest.raises(Denied, match="session expired") as caught:
+        ready({"multi_user": False}, others=(302, {"Location": "/login"}, b""))
+    assert caught.value.permanent
+    with pytest.raises(Denied, match="not permitted"):
+        ready({"multi_user": True}, namespace="theirs", others=said({"message": "RBAC"}, 403))
+
+
+@pytest.mark.parametrize(
+    ("version", "sdk", "warned"),
+    [("2.5.0", "kfp-2.17.0", True), ("v2.16.1-rc.1", "kfp-2.17.3", True), ("2.17.0", "kfp-2.17.3", False), ("3.0.0", "kfp-2.17.0", False),
+     ("unknown", "kfp-2.17.0", False), ("2.5.0", "", False)],
+)  # fmt: skip
+def test_a_server_older_than_the_sdk_is_warned_of(version: str, sdk: str, warned: bool) -> None:
+    warnings, _ = ready({"tag_name": version, "multi_user": False}, sdk=sdk)
+    assert bool(warnings) is warned
+    assert all(f"the SDK that compiled the pipeline ({sdk})" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize(("multi_user", "namespace", "message"), [(True, "", "wants a namespace"), (False, "ours", "names 'ours'")])
+def test_a_namespace_that_is_missing_or_too_many_is_said_before_any_work(multi_user: bool, namespace: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        ready({"tag_name": "2.17.0", "multi_user": multi_user}, namespace=namespace)
+    assert "environments.<name>.kubeflow.namespace" in caught.value.next_step
+
+
+@pytest.mark.parametrize("health", [{}, {"status": "ok"}, {"multi_user": "yes"}, {"tag_name": 2, "multi_user": False}])
+def test_what_answers_but_is_not_kubeflow_is_said(health: Any) -> None:
+    with pytest.raises(MalformedAnswer):
+        ready(health)
+
+
+# the end of a run
+
+
+@pytest.mark.parametrize("state", ["SUCCEEDED", "CANCELED", "CANCELING"])
+def test_a_run_that_has_ended_cannot_be_terminated_and_need_not(state: str) -> None:
+    def answer(asked: Asked) -> Said:
+        return said({"message": "Row not found", "code": 3}, 400) if asked.method == "POST" else said({"run_id": "1", "state": state})
+
+    with Scripted(answer).serve() as address, KubeflowClient(address) as client:
+        client.terminate("1")
+
+
+def test_a_refused_or_lost_termination_is_told_or_repeated() -> None:
+    answers = iter([DOWN, CUT, said({})])
+    with Scripted(lambda _: next(answers)).serve() as address, KubeflowClient(address) as client:
+        client.terminate("1")
+    broken = Scripted(lambda _: DOWN)
+    with broken.serve() as address, KubeflowClient(address) as client, pytest.raises(Unclear):
+        client.terminate("1")
+    assert len(broken.asked) == 3
+    running = Scripted(lambda asked: said({"message": "no"}, 400) if asked.method == "POST" else said({"run_id": "1", "state": "RUNNING"}))
+    with running.serve() as address, KubeflowClient(address) as client, pytest.raises(UsageError, match="refused: no"):
+        client.terminate("1")
+
+
+def test_a_run_is_looked_at_even_after_sigterm_when_that_is_asked() -> None:
+    process.stopping.set()
+    with Scripted(lambda _: said({"run_id": "1", "state": "RUNNING"})).serve() as address, KubeflowClient(address) as client:
+        assert client.run("1", surely=True).state == "RUNNING"
+        with pytest.raises(Interrupted):
+            client.run("1")
+    process.stopping.clear()
+
+
+def test_a_link_leads_to_the_page_of_the_run() -> None:
+    with KubeflowClient("https://kubeflow.example.org/pipeline/") as client:
+        assert client.link("7") == "https://kubeflow.example.org/pipeline/#/runs/details/7"
+
+
+def test_what_a_look_fails_at_once_is_repeated(pauses: list[float]) -> None:
+    answers = iter([ENDED[0], CUT, said({"run_id": "1", "state": "RUNNING"})])
+    with Scripted(lambda _: next(answers)).serve() as address, KubeflowClient(address) as client:
+        assert client.run("1").state == "RUNNING"
+    assert len(pauses) == 2
