@@ -1,0 +1,185 @@
+"""How runs end: exit codes, gates, records, and runs that are taken up again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.launching import Lab, trained
+from trainshed.errors import RemoteError, UsageError
+from trainshed.ledger.store import Ledger
+from trainshed.reports import junit
+from trainshed.settings import Tier
+from trainshed.tools.kubeflow_records import Run, Task
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    made = Lab(tmp_path / "project", monkeypatch)
+    made.kubeflow.tasks = (trained(0.9),)
+    return made
+
+
+@pytest.mark.parametrize(("state", "code"), [("SUCCEEDED", 0), ("FAILED", 1), ("CANCELED", 6), ("SKIPPED", 3)])
+def test_each_end_has_one_exit_code_and_only_success_is_good(lab: Lab, state: str, code: int) -> None:
+    lab.kubeflow.ends = state
+    assert lab.report(wait=True).exit_code == code
+    newest = lab.records()[0]
+    assert (newest["state"], newest["good"]) == (state, code == 0)
+
+
+def test_the_record_tells_the_tasks_with_their_times_and_cache_hits(lab: Lab) -> None:
+    lab.kubeflow.tasks = (trained(0.9, cached=True), Task(id="u", name="inner.tell", state="FAILED"))
+    lab.launch(wait=True)
+    ended, began = lab.records()
+    assert ended["tasks"] == {
+        "train": {"seconds": 7.0, "cached": True, "state": "SUCCEEDED"},
+        "inner.tell": {"seconds": 0.0, "cached": False, "state": "FAILED"},
+    }
+    assert (began["state"], began["experiment"], began["name"][:9], "tasks" in began) == ("STARTED", "flows", "training ", False)
+    assert ended["artifacts"] == {"train.model": {"uri": "s3://models/1", "type": "system.Model"}}
+
+
+def test_a_gate_against_the_last_accepted_run_passes_the_first_time_and_says_so(lab: Lab) -> None:
+    assert lab.launch(gates=["auc >= best - 0.01"]).good
+    assert "no accepted run has it yet" in lab.said
+    lab.kubeflow.tasks = (trained(0.895),)
+    second = lab.launch(gates=["auc >= best - 0.01"])
+    assert (second.good, second.details["gates"][0]["best"], second.details["gates"][0]["best_run"]) == (True, 0.9, "run-1")
+    lab.kubeflow.tasks = (trained(0.88),)
+    third = lab.launch(gates=["auc >= best - 0.01"])
+    assert (third.exit_code, third.good) == (1, False)
+    assert "auc is 0.88, wanted >= 0.885; best is 0.895, of run run-2" in third.message
+    lab.kubeflow.tasks = (trained(0.89),)
+    assert lab.launch(gates=["auc >= best - 0.01"]).details["gates"][0]["best_run"] == "run-2"  # the third was not accepted
+    assert lab.records()[0]["gates"][0]["best"] == 0.895
+
+
+def test_main_is_not_compared_with_a_run_of_a_pull_request(lab: Lab) -> None:
+    lab.launch(Tier.PULL_REQUEST, wait=True)
+    lab.kubeflow.tasks = (trained(0.5),)
+    assert lab.launch(Tier.MAIN, gates=["auc >= best"]).good
+    assert not lab.launch(Tier.PULL_REQUEST, gates=["auc > best"]).good
+
+
+def test_junit_says_what_a_gate_was_judged_against(lab: Lab) -> None:
+    lab.launch(wait=True)
+    written = junit.write([lab.report(gates=["auc >= best", "auc > 1"])]).decode()
+    assert "<system-out>gate auc &gt;= best: auc is 0.9, wanted &gt;= 0.9; best is 0.9, of run run-1</system-out>" in written
+    assert 'message="gate auc &gt; 1: auc is 0.9"' in written
+
+
+def test_an_undefined_metric_is_kept_as_a_word(lab: Lab) -> None:
+    lab.kubeflow.tasks = (trained(float("nan")),)
+    assert lab.launch(gates=["auc > 0"]).exit_code == 1
+    assert (lab.records()[0]["metrics"]["train.auc"], lab.records()[0]["gates"][0]["value"]) == ("nan", "nan")
+
+
+def test_gates_without_a_store_of_outputs_fail_and_are_judged_later(lab: Lab) -> None:
+    lab.kubeflow.unread = RemoteError("the metadata store is away")
+    result = lab.launch(gates=["auc >= 0.8"])
+    assert (result.exit_code, result.good) == (5, False)
+    assert "its gates cannot be judged" in result.message
+    assert "`trainshed launch --resume run-1`" in result.message
+    assert (lab.records()[0]["state"], lab.records()[0]["good"]) == ("SUCCEEDED", False)
+    lab.kubeflow.unread = None
+    later = lab.launch(resume="run-1")
+    assert (later.good, [gate["passed"] for gate in later.details["gates"]]) == (True, [True])
+    assert lab.records()[0]["good"] is True
+    assert len(lab.kubeflow.created) == 1
+
+
+def test_without_gates_unknown_outputs_are_a_warning(lab: Lab) -> None:
+    lab.kubeflow.unread = RemoteError("the metadata store is away")
+    assert lab.launch(wait=True).good
+    assert "the outputs of run run-1 are not known: the metadata store is away" in lab.said
+
+
+def test_a_run_is_taken_up_with_what_it_was_started_with(lab: Lab) -> None:
+    lab.launch(parameters={"rate": "0.25"}, labels={"team": "risk"}, experiment="mine")
+    result = lab.launch(resume=" run-1 ", gates=["auc >= 0.95"])
+    assert (result.exit_code, result.name, len(lab.kubeflow.created)) == (1, "training", 1)
+    facts = {key: result.details[key] for key in ("run_id", "parameters", "labels", "experiment", "version", "version_id")}
+    assert facts == {
+        "run_id": "run-1",
+        "parameters": {"rate": 0.25},
+        "labels": {"team": "risk"},
+        "experiment": "mine",
+        "version": "main-1a2b3c4d-5e6f7a8b",
+        "version_id": "v1",
+    }
+    assert lab.records()[0]["gates_wanted"] == ["auc >= 0.95"]
+
+
+@pytest.mark.parametrize("state", ["FAILED", "CANCELED"])
+def test_a_finished_run_is_judged_at_once(lab: Lab, state: str) -> None:
+    lab.launch()
+    lab.kubeflow.ends = state
+    assert lab.report(resume="run-1").exit_code == {"FAILED": 1, "CANCELED": 6}[state]
+
+
+def test_a_run_without_a_record_is_known_by_its_version(lab: Lab) -> None:
+    lab.launch(parameters={"rate": 0.25})
+    lab.forget()
+    result = lab.launch(resume="run-1", gates=["auc >= 0.8"])
+    assert (result.good, result.name, result.details["parameters"]) == (True, "training", {"rate": 0.25})
+    assert "the ledger has no record of it" in result.cause
+    assert lab.records()[0]["good"] is True
+
+
+def test_a_run_of_its_own_specification_is_known_by_its_description(lab: Lab) -> None:
+    lab.launch(caching=True)
+    lab.forget()
+    result = lab.launch(resume="run-1")
+    assert (result.name, result.details["version"]) == ("training", "main-1a2b3c4d-5e6f7a8b")
+
+
+def test_a_run_without_a_record_gives_main_no_model_unless_main_knows_its_version(lab: Lab) -> None:
+    lab.launch(Tier.PULL_REQUEST)
+    lab.record_upload(Tier.PULL_REQUEST)
+    assert lab.launch(Tier.MAIN, resume="run-1").good
+    assert "its model is not taken for a service" in lab.said
+    assert lab.records(Tier.MAIN)[0]["good"] is False
+    lab.launch(Tier.MAIN, resume="run-1")
+    assert lab.records(Tier.MAIN)[0]["good"] is False  # its own record makes it no better
+    lab.launch(Tier.PULL_REQUEST)
+    lab.record_upload(Tier.MAIN)
+    lab.launch(Tier.MAIN, resume="run-2")
+    assert lab.records(Tier.MAIN)[0]["good"] is True
+
+
+def test_a_run_of_nothing_that_is_known_is_refused(lab: Lab) -> None:
+    lab.kubeflow.runs["r"] = Run(id="r", name="somebody's", state="RUNNING", description="mine")
+    with pytest.raises(UsageError, match="run r 'somebody's' is of no pipeline that is known here"):
+        lab.launch(resume="r")
+    with pytest.raises(UsageError, match="there is no run 'nothing' to take up"):
+        lab.launch(resume="nothing")
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"parameters": {"rate": "1"}}, "-p"),
+        ({"profile": "quick", "labels": {"a": "b"}}, "--profile, --label"),
+        ({"local_images": True, "caching": False, "experiment": "x"}, "--local-images, --cache, --experiment"),
+        ({"wait": False}, "--no-wait"),
+    ],
+)
+def test_what_says_how_to_start_a_run_is_refused_beside_one_that_was_started(lab: Lab, options: Any, named: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        lab.launch(resume="run-1", **options)
+    assert f": {named} can change nothing of it" in caught.value.message
+    assert lab.kubeflow.asked == []
+
+
+def test_a_ledger_that_cannot_keep_a_run_is_said_with_the_way_back(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise RemoteError("the database is away")
+
+    monkeypatch.setattr(Ledger, "record_event", full)
+    result = lab.launch(wait=True)
+    assert (result.exit_code, result.status) == (5, "failed")
+    assert "run run-1 was started and goes on, but the ledger cannot keep it: the database is away" in result.message
+    assert "`trainshed launch --resume run-1`" in result.message
