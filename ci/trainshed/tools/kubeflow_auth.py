@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -20,7 +21,8 @@ SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")
 PIPELINES_AUDIENCE = "pipelines.kubeflow.org"
 _MOUNTED = (Path("/var/run/secrets"), Path("/run/secrets"))
 _LOAD_BALANCER = re.compile(r"AWSELBAuthSessionCookie-(\d+)")
-_SHORTEST_SECRET = 8  # a cookie such as theme=dark is no secret, and masking it would hide the log
+_SHORTEST = 4  # as in masking: a shorter text is part of so many others that masking it hides the log and not the secret
+_SHORTEST_COOKIE = 8  # a cookie such as theme=dark is no secret, and masking it would hide the log
 _KEY = "environments.<name>.kubeflow.auth"
 
 OnSecret = Callable[[str], None]
@@ -53,13 +55,18 @@ def login_for(auth: Auth, host: str, http: Http, *, on_secret: OnSecret = lambda
     Args:
         on_secret: is told every secret as soon as it is read, so that nothing shows it.
     """
+
+    def hide(value: str) -> None:
+        if len(value) >= _SHORTEST:
+            on_secret(value)
+
     if auth.kind == "dex":
-        return DexLogin(auth, host, http, on_secret=on_secret)
+        return DexLogin(auth, host, http, on_secret=hide)
     kinds: Mapping[str, Callable[[], Login]] = {
-        "token": lambda: _Token(lambda: Path(auth.file).expanduser(), on_secret),
-        "service-account": lambda: _ServiceAccount(on_secret),
-        "cookies": lambda: _Cookies(Path(auth.file).expanduser(), on_secret),
-        "header": lambda: _Header(auth.name, auth.value_env, on_secret),
+        "token": lambda: _Token(lambda: Path(auth.file).expanduser(), hide),
+        "service-account": lambda: _ServiceAccount(hide),
+        "cookies": lambda: _Cookies(Path(auth.file).expanduser(), hide),
+        "header": lambda: _Header(auth.name, auth.value_env, hide),
     }
     return kinds.get(auth.kind, _Nothing)()
 
@@ -83,17 +90,17 @@ class _Token:
     _what = "token"
 
     def __init__(self, file: Callable[[], Path], on_secret: OnSecret) -> None:
-        self._file, self._on_secret, self._sent = file, on_secret, ""
+        self._file, self._on_secret, self._seen = file, on_secret, threading.local()
 
     def headers(self) -> dict[str, str]:
-        self._sent, told = self._read()
+        self._seen.sent, told = self._read()
         next_step = f"Write a new {self._what} to the file."
         identities.refuse_expired(told.until, f"{self._file()}: the {self._what} for Kubeflow", next_step=next_step)
-        return {"Authorization": f"Bearer {self._sent}"}
+        return {"Authorization": f"Bearer {self._seen.sent}"}
 
     def renew(self) -> bool:
         """Look whether the file was written anew since the token was read that the server refused."""
-        return self._read()[0] != self._sent
+        return self._read()[0] != getattr(self._seen, "sent", "")
 
     def identity(self) -> Identity:
         self.headers()
@@ -138,16 +145,16 @@ class _Cookies:
     """One Cookie header in a file, taken out of a browser by a person."""
 
     def __init__(self, file: Path, on_secret: OnSecret) -> None:
-        self._file, self._on_secret, self._sent = file, on_secret, ""
+        self._file, self._on_secret, self._seen = file, on_secret, threading.local()
 
     def headers(self) -> dict[str, str]:
-        self._sent, told = self._read()
+        self._seen.sent, told = self._read()
         next_step = "Log in with a browser, and write its new Cookie header to the file."
         identities.refuse_expired(told.until, f"{self._file}: the login to Kubeflow in the cookies", next_step=next_step)
-        return {"Cookie": self._sent}
+        return {"Cookie": self._seen.sent}
 
     def renew(self) -> bool:
-        return self._read()[0] != self._sent
+        return self._read()[0] != getattr(self._seen, "sent", "")
 
     def identity(self) -> Identity:
         self.headers()
@@ -158,7 +165,7 @@ class _Cookies:
         self._on_secret(header)
         cookies = self._parsed(header)
         for value in cookies.values():
-            if len(value) >= _SHORTEST_SECRET:
+            if len(value) >= _SHORTEST_COOKIE:
                 self._on_secret(value)
         self._whole(cookies)
         return header, self._identity(cookies)

@@ -88,7 +88,7 @@ class DexLogin:
 
     def __init__(self, auth: Auth, host: str, http: Http, *, on_secret: Callable[[str], None]) -> None:
         self._auth, self._host, self._http, self._on_secret = auth, host, http, on_secret
-        self._jar, self._sessions = Jar(), 0
+        self._jar, self._sessions, self._refused = Jar(), 0, False
         self._lock, self._seen = threading.Lock(), threading.local()
 
     def headers(self) -> dict[str, str]:
@@ -126,6 +126,8 @@ class DexLogin:
         return [cookie for cookie in self._jar.of(self._host) if "csrf" not in cookie.name.lower()]
 
     def _log_in(self) -> None:
+        if self._refused:
+            raise self._refusal()
         self._jar = Jar()
         url, page = self._follow("GET", self._host + _PROBE)
         if not self._let_in(url, page):
@@ -168,9 +170,14 @@ class DexLogin:
         self._on_secret(password)
         url, page = self._follow("POST", target, urlencode({"login": self._auth.username, "password": password}).encode())
         if _is_form(page) and url == target:  # at another address it is the way's next turn: the session was not taken
-            message = f"{self._host}: Dex refused the login of {self._auth.username}"
-            raise RemoteError(message, next_step=f"Check the user and the variable {self._auth.password_env}.")
+            self._refused = True
+            raise self._refusal()
         return url, page
+
+    def _refusal(self) -> RemoteError:
+        """Say that the password is wrong. It is sent once: who asks again and again would have the account locked."""
+        message = f"{self._host}: Dex refused the login of {self._auth.username}"
+        return RemoteError(message, next_step=f"Check the user and the variable {self._auth.password_env}.")
 
     def _consented(self, url: str, page: Response) -> tuple[str, Response]:
         """Agree to what Dex asks a user on behalf of the proxy."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,23 @@ def test_a_token_is_sent_and_hidden(tmp_path: Path, content: str) -> None:
     assert "opaque-token" in secrets
     assert asked.identity().warnings == ()
     assert (asked.identity().user, asked.identity().until, asked.identity().source) == ("", None, "")
+
+
+def test_a_text_that_is_part_of_every_other_is_not_hidden(tmp_path: Path) -> None:
+    secrets: list[str] = []
+    assert login(TOKEN, file=in_file(tmp_path, "abc"), secrets=secrets).headers() == {"Authorization": "Bearer abc"}
+    assert secrets == []
+
+
+def test_a_thread_that_was_refused_tries_what_another_has_read(tmp_path: Path) -> None:
+    file = in_file(tmp_path, "first-token")
+    asked = login(TOKEN, file=file)
+    asked.headers()
+    file.write_text("second-token")
+    other = threading.Thread(target=asked.headers)
+    other.start()
+    other.join()
+    assert asked.renew() is True
 
 
 def test_a_rotated_token_is_taken_up_by_the_next_request_and_after_a_refusal(tmp_path: Path) -> None:

@@ -133,8 +133,11 @@ def test_a_session_whose_own_end_has_come_is_renewed_before_it_is_refused(serve:
 
 def test_a_wrong_password_is_said_and_not_shown(serve: Callable[..., Served], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEX_PASSWORD", "wrong-one")
-    with pytest.raises(RemoteError, match=f"Dex refused the login of {USER}") as caught:
-        serve(Gate()).login.headers()
+    served = serve(Gate())
+    for _ in range(3):
+        with pytest.raises(RemoteError, match=f"Dex refused the login of {USER}") as caught:
+            served.login.headers()
+    assert [asked.method for asked in served.script.asked].count("POST") == 1, "a password that is wrong locks the account in the end"
     assert "wrong-one" not in caught.value.told
     assert "DEX_PASSWORD" in caught.value.next_step
 
