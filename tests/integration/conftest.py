@@ -49,7 +49,7 @@ def docker_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return the engine's address, as ``DOCKER_HOST`` has it for the whole run; the programs that tests start are there too."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
-            if name.startswith(_LEAKING) or name in {"CI", "NO_COLOR"}:
+            if name.startswith(_LEAKING) or name in {"CI", "NO_COLOR", "TAG_NAME"}:
                 patch.delenv(name)
         with state.locked(STATE / "tests.lock", timeout=1800):  # the workers of one run start at once
             host = Embedded(STATE, notify=_told).engine_host()

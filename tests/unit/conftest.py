@@ -18,7 +18,7 @@ def _no_harm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     import os
 
     for name in list(os.environ):
-        if name.startswith(_LEAKING) or name.upper() in _PROXIES or name in {"CI", "NO_COLOR"}:
+        if name.startswith(_LEAKING) or name.upper() in _PROXIES or name in {"CI", "NO_COLOR", "TAG_NAME"}:
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path_factory.getbasetemp() / "no-home"))
     monkeypatch.setenv("TRAINSHED_SLOTS", str(tmp_path_factory.getbasetemp() / "slots"))  # not those that this machine's commands share

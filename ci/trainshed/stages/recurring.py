@@ -123,14 +123,21 @@ def differences(kept: RecurringRun, declared: Declared, *, experiment: str | Non
     """
     found = list(_plain(kept, declared))
     if kept.version_id != declared.version.id:
-        told = _VERSION.search(kept.description)
-        found.append(f"version {told[1] if told else kept.version_id or 'the latest'} → {declared.version.name}")
+        found.append(_moved(kept, declared.version))
     found += _parameters(normalised(dict(kept.parameters)), normalised(dict(declared.parameters)))
     if experiment is not None and kept.experiment_id != experiment:
         found.append(f"experiment {kept.experiment_id} → {declared.experiment}")
     if not found and digest_of(kept) != declared.digest:
         found.append("labels or experiment")
     return found
+
+
+def _moved(kept: RecurringRun, version: Version) -> str:
+    """Tell versions by their names, and by their ids where one was deleted and uploaded again under its name."""
+    told = _VERSION.search(kept.description)
+    if told and told[1] == version.name:
+        return f"version {kept.version_id} → {version.id} of the same name"
+    return f"version {told[1] if told else kept.version_id or 'the latest'} → {version.name}"
 
 
 def _plain(kept: RecurringRun, declared: Declared) -> Iterator[str]:

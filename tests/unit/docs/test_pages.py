@@ -12,6 +12,7 @@ import yaml
 
 from trainshed import cli, config
 from trainshed.findings import waivers
+from trainshed.pipelines import settings
 from trainshed.services import golden, spec
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -81,6 +82,15 @@ def test_the_waiver_of_the_guide_loads(tmp_path: Path) -> None:
     (example,) = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     (tmp_path / "waivers.toml").write_text(example)
     assert [waiver.id for waiver in waivers.load(tmp_path / "waivers.toml")] == ["CVE-2026-0001"]
+
+
+def test_the_schedule_of_the_guide_loads(tmp_path: Path) -> None:
+    page = (ROOT / "docs/how-to/schedule-a-pipeline.md").read_text()
+    (example,) = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "training.toml").write_text(example)
+    (tmp_path / "training.yaml").write_text("")
+    found = settings.check_all(tmp_path, environments=["prod"])["training"]
+    assert (found.schedules["nightly"].cron, found.schedules["nightly"].profile) == ("0 0 3 * * *", "full")
 
 
 def test_the_example_s_own_files_load() -> None:
