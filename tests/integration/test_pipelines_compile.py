@@ -175,6 +175,65 @@ def test_the_environment_is_empty_and_what_is_printed_goes_to_the_log(root: Path
     assert place == f"{root} {root / 'components'} True []"
 
 
+VARYING = {
+    "clock": ("import datetime", "str(datetime.datetime.now(datetime.timezone.utc).year)"),
+    "days": ("from datetime import date", "date.today().isoformat()"),
+    "seconds": ("import time", "str(int(time.time()) // 3600)"),
+    "formatted": ("import time", "time.strftime('%Y')"),
+    "chance": ("import random", "str(random.random())"),
+    "unique": ("import uuid", "str(uuid.uuid4())"),
+    "home": ("from pathlib import Path", "str(Path.home())"),
+    "places": ("", "str(id(object()))"),
+    "sets": ("", "'-'.join({'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'})"),
+    "listing": ("from pathlib import Path", "'-'.join(path.name for path in Path('components').iterdir())"),
+}
+
+
+def test_what_differs_each_time_is_told_with_its_place_and_all_else_stays(root: Path) -> None:
+    steady = (
+        "import datetime, random\nfrom pathlib import Path\nrandom.seed(7)\nday = datetime.date(2024, 2, 29)\n"
+        "assert isinstance(datetime.datetime.now(), datetime.date)\nassert isinstance(day, datetime.date)\n"
+        "words = [*sorted({'b', 'a'}), str(random.random()), str(day), *sorted(file.name for file in Path('components').iterdir())]\n"
+        "words.append(str(datetime.datetime.fromtimestamp(0, datetime.timezone.utc)))\n"
+    )
+    sources = {
+        name: f"{begin}\n{PIPELINE}\n@dsl.pipeline\ndef {name}():\n    step(word={value})\n" for name, (begin, value) in VARYING.items()
+    }
+    sources["steady"] = f"{steady}{PIPELINE}\n@dsl.pipeline\ndef steady():\n    step(word=' '.join(words))\n"
+    sources["second"] = (
+        f"import time\nassert time.time() < {time.time() + 86400}\n{PIPELINE}\n@dsl.pipeline\ndef second():\n    step(word='x')\n"
+    )
+    outcomes = compiled(root, jobs(root, sources))
+    for name in VARYING:
+        error = outcomes[name]
+        assert isinstance(error, UsageError), name
+        place = "root.dag.tasks.step.inputs.parameters.word.runtimeValue.constant"
+        assert error.message == f"pipeline_templates/{name}.py: compiles to something else each time; first at {place}"
+        assert error.next_step.startswith("Look there for what comes from a set, random, uuid, the clock, ")
+    assert "2024-02-29 extract train 1970-01-01" in " ".join(good(outcomes["steady"]).text.split())
+    failing = outcomes["second"]
+    assert isinstance(failing, UsageError)
+    assert failing.message == "pipeline_templates/second.py:2: AssertionError (only when it is compiled a second time)"
+
+
+def test_no_context_and_no_variable_of_kubeflow_is_seen(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = tmp_path / ".config" / "kfp" / "context.json"
+    context.parent.mkdir(parents=True)
+    context.write_text('{"namespace": "mine", "client_authentication_header_value": "s3cret"}')
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KF_PIPELINES_NAMESPACE", "mine")
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", "http://127.0.0.1:9")
+    text = (
+        "import os\nfrom kfp import Client\n"
+        "print(os.path.exists(os.path.expanduser('~/.config/kfp/context.json')), os.path.exists(Client._LOCAL_KFP_CONTEXT))\n"
+        "print([name for name in os.environ if name.startswith('KF')])\n"
+        + PIPELINE
+        + "\n@dsl.pipeline\ndef hermetic():\n    step(word='x')\n"
+    )
+    good(compiled(root, jobs(root, {"hermetic": text}))["hermetic"])
+    assert (root / "build" / "logs" / "hermetic.log").read_text().splitlines()[:2] == ["False False", "[]"]
+
+
 def test_nothing_to_compile_starts_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "interpreter", lambda: "/nowhere/python")
     assert compiled(root, []) == {}

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TextIO, cast
 
+from trainshed.pipelines import otherwise
 from trainshed.pipelines.guard import Guard, Refused
 
 Job = dict[str, Any]
@@ -103,6 +104,8 @@ def _done(job: Job, guard: Guard) -> Answer:
     sys.dont_write_bytecode = True
     sys.pycache_prefix = job["scratch"]  # a stale .pyc beside a helper module would hide that the module was read
     ctypes.CDLL(None).unshare(_CLONE_NEWNET)  # only root may; the guard holds everybody else
+    if job["again"]:
+        otherwise.begin()
     guard.on()
     try:
         _WORK[job["kind"]](job)

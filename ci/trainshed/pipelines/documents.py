@@ -92,6 +92,11 @@ def strings(value: Any, path: str = "") -> Iterator[tuple[str, str]]:  # noqa: A
             yield from strings(item, f"{path}[{index}]")
 
 
+def difference(left: list[Document], right: list[Document]) -> str:
+    """Return the path of the first difference of two pipelines, an empty text when they say the same."""
+    return _difference(_both(left), _both(right), "")
+
+
 def bound(text: str, place: str) -> None:
     """Refuse YAML that is large, deep or has aliases, before anything is built of it.
 
@@ -139,3 +144,18 @@ def _line_of(error: yaml.YAMLError) -> str:
 
 def _line(mark: Any) -> str:  # noqa: ANN401 - PyYAML has two classes of marks
     return f":{mark.line + 1}" if mark is not None else ""
+
+
+def _both(documents: list[Document]) -> list[Document]:
+    """Return two documents, so that one that is missing is told by what it would hold."""
+    return [*documents, {}][: max(2, len(documents))]
+
+
+def _difference(left: Any, right: Any, path: str) -> str:  # noqa: ANN401 - any YAML value
+    if isinstance(left, dict) and isinstance(right, dict):
+        pairs = [(f"{path}.{key}" if path else str(key), left.get(key), right.get(key)) for key in sorted({*left, *right}, key=str)]
+    elif isinstance(left, list) and isinstance(right, list) and len(left) == len(right):
+        pairs = [(f"{path}[{index}]" if path else "", *both) for index, both in enumerate(zip(left, right, strict=True))]
+    else:
+        return "" if left == right and type(left) is type(right) else path
+    return next((where for here, one, other in pairs if (where := _difference(one, other, here))), "")

@@ -159,7 +159,7 @@ def _beyond(text: str, documents: list[Document], place: str, expected_text: Cal
         return [Problem(place=place, message=error.message)]
     if text == expected:
         return []
-    where = difference(_both(yaml_documents.load(expected, place=place)), _both(documents))
+    where = yaml_documents.difference(yaml_documents.load(expected, place=place), documents)
     return [Problem(place=where or place, message=_DIFFERS)]
 
 
@@ -168,19 +168,3 @@ def _with_overlays(problem: Problem, environment: str) -> Problem:
     if problem.message != _DIFFERS:
         return problem
     return replace(problem, message=f"{_DIFFERS} and the overlays of the environment {environment}")
-
-
-def _both(documents: list[Document]) -> list[Document]:
-    """Return two documents, so that one that is missing is told by what it would hold."""
-    return [*documents, {}][: max(2, len(documents))]
-
-
-def difference(left: Any, right: Any, path: str = "") -> str:  # noqa: ANN401 - any YAML value
-    """Return the path of the first difference, an empty text when the values are equal."""
-    if isinstance(left, dict) and isinstance(right, dict):
-        pairs = [(f"{path}.{key}" if path else str(key), left.get(key), right.get(key)) for key in sorted({*left, *right}, key=str)]
-    elif isinstance(left, list) and isinstance(right, list) and len(left) == len(right):
-        pairs = [(f"{path}[{index}]" if path else "", *both) for index, both in enumerate(zip(left, right, strict=True))]
-    else:
-        return "" if left == right and type(left) is type(right) else path
-    return next((where for here, one, other in pairs if (where := difference(one, other, here))), "")

@@ -26,7 +26,7 @@ from trainshed.stages.context import Context
 from trainshed.tools import compiler
 
 STAGE = "compile"
-RULES = "1"
+RULES = "2"
 """Part of every record: raised when the same template compiles to something else for a reason that stands in this package."""
 
 

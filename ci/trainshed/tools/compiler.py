@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -12,6 +13,7 @@ from typing import Any, Literal
 
 from trainshed import files, settings
 from trainshed.errors import ToolMissing, UsageError
+from trainshed.pipelines import documents
 from trainshed.tools import process
 
 LIMIT_SECONDS = 60.0
@@ -19,6 +21,10 @@ _START_SECONDS = 120.0
 _NO_KFP = 4
 _KEPT = ("PATH", "LD_LIBRARY_PATH")
 _KEPT_PREFIXES = ("COVERAGE_",)  # so that the tests of this package measure the child too
+_VARIES = (
+    "Look there for what comes from a set, random, uuid, the clock, a folder's files, or a path of this machine: "
+    "sort it, fix it, or make it a parameter."
+)
 _PACKAGES = ("kfp", "kfp-kubernetes", "kfp-pipeline-spec")
 
 
@@ -57,7 +63,10 @@ def versions() -> dict[str, str]:
 def compile_all(
     jobs: Sequence[Job], *, root: Path, components: Path, scratch: Path, limit: float = LIMIT_SECONDS
 ) -> dict[str, Compiled | UsageError]:
-    """Compile files in one child process; one file's error is its own.
+    """Compile files in a child process; one file's error is its own.
+
+    A template that is code is compiled twice, in two processes side by side, of which the second sees another hash seed, home, day and
+    order of files. What is not the same byte for byte is an error: it would be another version of the pipeline in every build.
 
     A template's code runs with the project's root as its working folder, so ``components/train/component.yaml`` is found; the
     variable ``COMPONENTS`` holds the components' folder, and modules beside the template can be imported.
@@ -79,35 +88,75 @@ def compile_all(
     if not jobs:
         return {}
     with files.scratch(scratch, "compile") as folder:
-        home = folder / "home"
-        home.mkdir()
-        entries = [_entry(job, number, folder, root, limit) for number, job in enumerate(jobs)]
-        files.write_json(folder / "jobs.json", entries)
-        _run(folder / "jobs.json", root=root, components=components, home=home, timeout=_START_SECONDS + 2 * limit * len(jobs))
-        return {job.name: _result(entry) for job, entry in zip(jobs, entries, strict=True)}
+        entries = [_entry(job, folder / str(number), root, limit) for number, job in enumerate(jobs)]
+        again = {job.name: _again(entry) for job, entry in zip(jobs, entries, strict=True) if job.kind == "python"}
+        timeout = _START_SECONDS + 2 * limit * len(jobs)
+        rooms = [_Room(name, seed, folder, root=root, components=components) for name, seed in (("home", "0"), ("again", "1"))]
+        with ThreadPoolExecutor(len(rooms), thread_name_prefix="compile") as pool:
+            parts = zip(rooms, (entries, list(again.values())), strict=True)
+            for work in [pool.submit(room.run, part, timeout) for room, part in parts if part]:
+                work.result()
+        return {job.name: _result(job, entry, again.get(job.name)) for job, entry in zip(jobs, entries, strict=True)}
 
 
-def _entry(job: Job, number: int, folder: Path, root: Path, limit: float) -> dict[str, Any]:
+def _entry(job: Job, at: Path, root: Path, limit: float) -> dict[str, Any]:
     job.log.parent.mkdir(parents=True, exist_ok=True)
     job.log.unlink(missing_ok=True)
     told = {"name": job.name, "kind": job.kind, "source": str(job.source), "log": str(job.log), "root": str(root), "limit": limit}
-    made = {"out": "yaml", "answer": "json", "stack": "stack"}  # kfp goes by the ending of the file's name
-    return {**told, "scratch": str(folder), **{key: str(folder / f"{number}.{ending}") for key, ending in made.items()}}
+    return {**told, "again": False, "scratch": str(at.parent), **_made(str(at))}
 
 
-def _run(jobs: Path, *, root: Path, components: Path, home: Path, timeout: float) -> None:
-    kept = {name: value for name, value in settings.child_environment().items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
-    fixed = {"HOME": str(home), "TMPDIR": str(home), "COMPONENTS": str(components), "PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "TZ": "UTC"}
-    environment = [f"{name}={value}" for name, value in {**kept, **fixed, "LC_ALL": "C.UTF-8"}.items()]
-    program = [settings.interpreter(), "-s", "-P", "-m", "trainshed.pipelines.child", str(jobs)]
-    outcome = process.run(["env", "-i", *environment, *program], cwd=root, timeout=timeout, check=False)
-    if outcome.code == _NO_KFP:
-        raise ToolMissing(f"kfp cannot be imported: {outcome.errors.strip()}", next_step="Run `scripts/setup`.")
-    if outcome.code != 0:
-        raise process.ProcessFailed(f"the compiler's process ended with code {outcome.code}:\n{outcome.errors.strip()[-2000:]}", outcome)
+def _again(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the second compilation of a job; what it prints was printed before, so its log is for nobody."""
+    at = f"{entry['out'].removesuffix('.yaml')}-again"
+    return {**entry, "again": True, "log": f"{at}.log", **_made(at)}
 
 
-def _result(entry: dict[str, Any]) -> Compiled | UsageError:
+def _made(at: str) -> dict[str, str]:
+    return {"out": f"{at}.yaml", "answer": f"{at}.json", "stack": f"{at}.stack"}  # kfp goes by the ending of the file's name
+
+
+class _Room:
+    """What one child process sees: an environment of its own, with an empty home."""
+
+    def __init__(self, name: str, seed: str, folder: Path, *, root: Path, components: Path) -> None:
+        self._root, self._jobs = root, folder / f"{name}.jobs.json"
+        home = folder / name
+        home.mkdir()
+        kept = {key: value for key, value in settings.child_environment().items() if key in _KEPT or key.startswith(_KEPT_PREFIXES)}
+        fixed = {"HOME": str(home), "TMPDIR": str(home), "COMPONENTS": str(components), "PYTHONUTF8": "1", "TZ": "UTC"}
+        self._environment = {**kept, **fixed, "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": seed}
+
+    def run(self, entries: Sequence[Mapping[str, Any]], timeout: float) -> None:
+        """Do jobs, one after the other."""
+        files.write_json(self._jobs, list(entries))
+        environment = [f"{name}={value}" for name, value in self._environment.items()]
+        program = [settings.interpreter(), "-s", "-P", "-m", "trainshed.pipelines.child", str(self._jobs)]
+        outcome = process.run(["env", "-i", *environment, *program], cwd=self._root, timeout=timeout, check=False)
+        if outcome.code == _NO_KFP:
+            raise ToolMissing(f"kfp cannot be imported: {outcome.errors.strip()}", next_step="Run `scripts/setup`.")
+        if outcome.code != 0:
+            raise process.ProcessFailed(
+                f"the compiler's process ended with code {outcome.code}:\n{outcome.errors.strip()[-2000:]}", outcome
+            )
+
+
+def _result(job: Job, entry: Mapping[str, Any], again: Mapping[str, Any] | None) -> Compiled | UsageError:
+    first = _one(entry)
+    second = _one(again) if again is not None else first
+    if isinstance(first, UsageError):
+        return first
+    if isinstance(second, UsageError):
+        return UsageError(f"{second.message} (only when it is compiled a second time)", next_step=_VARIES)
+    if first.text == second.text:
+        return first
+    place = str(job.source.relative_to(entry["root"]) if job.source.is_relative_to(entry["root"]) else job.source)
+    here, there = (documents.load(each.text, place=place) for each in (first, second))
+    where = documents.difference(here, there) or "the description in its header"
+    return UsageError(f"{place}: compiles to something else each time; first at {where}", next_step=_VARIES)
+
+
+def _one(entry: Mapping[str, Any]) -> Compiled | UsageError:
     answer = json.loads(Path(entry["answer"]).read_text(encoding="utf-8"))
     if "error" in answer:
         return UsageError(answer["error"], next_step=answer["next"])

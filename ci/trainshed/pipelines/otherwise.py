@@ -1,0 +1,69 @@
+"""Another day on another machine: what the second compilation of a template sees otherwise, so that whatever depends on it shows.
+
+Sets and random numbers differ by themselves between two processes with different hash seeds. Clocks and the order of a folder's files
+do not: the one because both run in the same second, the other because it is the same file system.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import time
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+_DAYS = 400
+_SECONDS = _DAYS * 86400
+
+
+def begin() -> None:
+    """Shift the clocks by more than a year, and turn the order of files in folders around, for the rest of this process."""
+    listed = os.listdir
+    _set(os, "listdir", lambda *given: listed(*given)[::-1])
+    _shift_seconds()
+    _shift_dates()
+
+
+def _set(module: ModuleType, name: str, value: object) -> None:
+    """Replace what a module has for all that import it from now on."""
+    setattr(module, name, value)
+
+
+def _shift_seconds() -> None:
+    seconds, nanoseconds, strftime = time.time, time.time_ns, time.strftime
+    _set(time, "time", lambda: seconds() + _SECONDS)
+    _set(time, "time_ns", lambda: nanoseconds() + _SECONDS * 1_000_000_000)
+    for name in ("gmtime", "localtime", "ctime"):
+        _set(time, name, _at_shifted(getattr(time, name)))
+    _set(time, "strftime", lambda form, *told: strftime(form, *(told or (time.localtime(time.time()),))))
+
+
+def _at_shifted(convert: Callable[[float], Any]) -> Callable[..., Any]:
+    return lambda seconds=None: convert(time.time() if seconds is None else seconds)
+
+
+def _shift_dates() -> None:
+    date, datetime, shift = dt.date, dt.datetime, dt.timedelta(seconds=_SECONDS)
+    days: dict[str, Callable[..., Any]] = {"today": lambda: date.today() + shift}
+    moments: dict[str, Callable[..., Any]] = {
+        "today": lambda: datetime.today() + shift,
+        "now": lambda tz=None: datetime.now(tz) + shift,
+        "utcnow": lambda: datetime.now(dt.UTC).replace(tzinfo=None) + shift,
+    }
+    _set(dt, "date", _like(date, days))
+    _set(dt, "datetime", _like(datetime, moments))
+
+
+def _like(real: type, clocks: Mapping[str, Callable[..., Any]]) -> type:
+    """Return a class that makes instances of the real one, and counts these as its own, so that only the clocks are others."""
+
+    class Kind(type):
+        def __instancecheck__(cls, value: object) -> bool:
+            return isinstance(value, real)
+
+        def __subclasscheck__(cls, other: type) -> bool:
+            return issubclass(other, real)
+
+    members = {name: staticmethod(clock) for name, clock in clocks.items()}
+    return Kind(real.__name__, (real,), {"__new__": lambda _cls, *given, **named: real(*given, **named), **members})
