@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.sample_project import Sample, docker
+from trainshed.ledger.store import Ledger
+from trainshed.settings import Tier
 
 CHECKED = {"base", "prepare", "learn", "answer"}
 
@@ -51,6 +53,7 @@ def test_one_byte_rebuilds_exactly_that_component_and_uploads_one_version(settle
     plan = settled.green("plan")
     assert plan.causes("plan")["learn"] == "changed: src/main.py"
     assert plan.result("plan", "learn")["reaches"] == ["pipeline sample_flow"]
+    assert plan.result("plan", "learn")["cost"]["unknown"] == {"sample_flow": "no past run to judge by"}
     done = settled.green("run")
     assert [name for name, status in done.statuses("build").items() if status == "done"] == ["learn"]
     assert [name for name, status in done.statuses("scan").items() if status == "done"] == ["learn"]
@@ -59,6 +62,19 @@ def test_one_byte_rebuilds_exactly_that_component_and_uploads_one_version(settle
     assert {name for name in CHECKED if before[name] != after[name]} == {"learn"}
     assert settled.versions() == versions + 1
     assert after["learn"] in (settled.root / "build" / "pipelines" / "sample_flow.yaml").read_text()
+
+
+def test_a_plan_says_which_cached_steps_a_change_costs_and_how_long_they_took(settled: Sample) -> None:
+    tasks = {name: {"seconds": 3600.0, "cached": False, "state": "SUCCEEDED"} for name in ("prepare", "learn")}
+    with Ledger.open(f"sqlite:///{settled.root / '.trainshed' / 'ledger.sqlite'}", tier=Tier.LAPTOP) as ledger:
+        ledger.record_event("run", "local", "sample_flow", "run-1", {"state": "SUCCEEDED", "tasks": tasks})
+    settled.append("components/prepare/src/main.py", "#")
+    plan = settled.green("plan")
+    cost = plan.result("plan", "prepare")["cost"]
+    assert (cost["steps"], cost["seconds"], cost["pipelines"]) == (2, 7200.0, ["sample_flow"])
+    assert plan.document["cost"] == cost
+    assert "prepare moves: 2 steps of 1 pipeline, about 2 h" in plan.told
+    assert plan.result("plan", "learn")["cost"] is None
 
 
 def test_a_change_in_a_base_reaches_exactly_its_descendants(settled: Sample) -> None:
