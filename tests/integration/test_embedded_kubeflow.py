@@ -87,7 +87,7 @@ def test_the_sdk_uploads_adds_a_version_runs_and_waits(sdk: Any, server: Process
     assert {task.display_name: task.state for task in done.run_details.task_details} == dict.fromkeys(("say", "keep", "read"), "SUCCEEDED")
     assert done.finished_at >= done.created_at
     with KubeflowClient(server.address) as client:
-        told = {task.name: task.parameters for task in client.run(run.run_id).tasks}
+        told = {task.name: task.parameters for task in client.with_outputs(client.run(run.run_id)).tasks}
         model = client.artifacts(run.run_id)["keep.model"]
     assert told["read"] == {"text": "hi!"}
     assert Path(urllib.parse.urlsplit(model.uri).path).read_text() == "hi"

@@ -20,6 +20,7 @@ import yaml
 from tests.support.registry import free_port, wait_until
 from tests.support.sample_project import docker
 from trainshed.local.kubeflow.api import Api
+from trainshed.local.kubeflow.metadata import Metadata
 from trainshed.local.kubeflow.runs import Runs
 from trainshed.local.kubeflow.server import Server
 from trainshed.local.kubeflow.store import Store
@@ -83,7 +84,7 @@ class QuietRuns(Runs):
 def embedded(folder: Path) -> Iterator[tuple[str, Runs]]:
     """Serve the API in this process, with runs that do not run; yield its address and the runs."""
     store, runs = Store(folder / "kubeflow.sqlite"), QuietRuns(folder / "runs", engine=None)
-    with serving(Server(Api(store, runs), 0)) as address:
+    with serving(Server(Api(store, runs), Metadata(store, runs), 0)) as address:
         yield address, runs
     store.close()
 

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from trainshed.errors import RemoteError
 from trainshed.tools.http import Http, Response
 from trainshed.tools.kubeflow_auth import Login
-from trainshed.tools.kubeflow_records import Artifact, Run, Task
+from trainshed.tools.kubeflow_records import Artifact, Denied, Run, Task
 from trainshed.tools.metadata_messages import OUTPUT_EVENTS, RUN_CONTEXT, SERVICE, STATES, frame, frames, message
 
 CONTENT_TYPE = "application/grpc-web+proto"
@@ -135,12 +135,12 @@ class MetadataStore:
         """Return the message of a good answer, or raise what the answer means."""
         place, kind = f"{self._host}: ML Metadata ({method})", answer.headers.get("content-type", "")
         if answer.status in _LOGIN_WANTED:
-            raise RemoteError(f"{place}: session expired, or not permitted (HTTP {answer.status})", next_step=_LOGIN)
+            raise Denied(f"{place}: session expired, or not permitted (HTTP {answer.status})", next_step=_LOGIN)
         if answer.status >= 400:  # noqa: PLR2004
             raise RemoteError(f"{place}: HTTP {answer.status}", next_step=_HOST)
         if "grpc-web" not in kind:
             message = f"{place}: session expired, or not ML Metadata (answered {kind or 'without content type'})"
-            raise RemoteError(message, next_step=f"{_LOGIN} {_HOST}")
+            raise Denied(message, next_step=f"{_LOGIN} {_HOST}")
         if len(answer.body) > _LARGEST:
             raise RemoteError(f"{place}: an answer of more than {_LARGEST >> 20} MiB")
         try:
@@ -193,8 +193,17 @@ def _by_execution(events: Iterable[Any], artifacts: Mapping[int, Any]) -> dict[i
 
 def _artifact(name: str, told: Any) -> Artifact:  # noqa: ANN401 - a message
     both = {**told.properties, **told.custom_properties}
-    metadata = {key: _value(value) for key, value in both.items() if key not in _OF_THE_STORE}
+    metadata = {key: _unwrapped(_value(value)) for key, value in both.items() if key not in _OF_THE_STORE}
     return Artifact(name=name, uri=told.uri, type=told.type, metadata=metadata)
+
+
+def _unwrapped(value: Any) -> Any:  # noqa: ANN401 - from JSON to JSON
+    """Return what an artifact's metadata had: the launcher writes a list as ``{"list": […]}``, a mapping as ``{"struct": {…}}``."""
+    if isinstance(value, dict) and len(value) == 1:
+        (name, inner) = next(iter(value.items()))
+        if (name == "list" and isinstance(inner, list)) or (name == "struct" and isinstance(inner, dict)):
+            return inner
+    return value
 
 
 def _execution(told: Any, path: str, artifacts: Mapping[str, Artifact]) -> Execution:  # noqa: ANN401 - a message

@@ -102,6 +102,47 @@ def test_a_name_is_taken_once_in_its_namespace(web: Web) -> None:
     assert web("POST", "/pipelines", {"display_name": "x" * 129})[0] == 400
 
 
+def test_tags_are_kept_shown_and_found_within_their_limits(web: Web) -> None:
+    made = web.good("POST", "/pipelines", {"display_name": "p", "tags": {"team": "risk"}})
+    assert made["tags"] == {"team": "risk"}
+    target = f"name=v1&pipelineid={made['pipeline_id']}&tags="
+    assert web.upload(target + json.dumps({"commit": "abc"}), to="upload_version")[1]["tags"] == {"commit": "abc"}
+    assert web.upload(f"name=v2&pipelineid={made['pipeline_id']}", to="upload_version")[0] == 200
+    wanted = json.dumps({"predicates": [{"operation": "EQUALS", "key": "tags.commit", "string_value": "abc"}]}).replace(" ", "")
+    found = web.good("GET", f"/pipelines/{made['pipeline_id']}/versions?filter={wanted}")
+    assert [version["name"] for version in found["pipeline_versions"]] == ["v1"]
+    for bad in ("{", "[]", '{"a":1}', json.dumps({"a.b": "c"}), json.dumps({"a": "x" * 64}), json.dumps({f"k{n}": "v" for n in range(21)})):
+        assert web.upload(target + bad, to="upload_version")[0] == 400
+
+
+def test_recurring_runs_are_refused_in_the_servers_words(web: Web) -> None:
+    for method, path in (("GET", "/recurringruns"), ("POST", "/recurringruns"), ("POST", "/recurringruns/a:enable")):
+        status, document = web(method, path)
+        assert (status, document["code"], "no recurring runs" in document["message"]) == (501, 12, True)
+
+
+def test_tasks_of_nested_pipelines_name_what_holds_them(web: Web) -> None:
+    run = run_of(web)[1]["run_id"]
+    tasks = [{"name": "inner.train", "state": "FAILED", "started": "2026-01-01T00:00:00Z"}, {"name": "inner.deep.show", "state": "PENDING"}]
+    write_status(web.runs.folder(run), {"state": "RUNNING", "error": "", "tasks": [*tasks, {"name": "train", "state": "SUCCEEDED"}]})
+    told = web.good("GET", f"/runs/{run}")["run_details"]["task_details"]
+    assert [(task["task_id"].partition("/")[2], task["display_name"], task["state"]) for task in told] == [
+        ("inner", "inner", "FAILED"),
+        ("inner.train", "train", "FAILED"),
+        ("inner.deep", "deep", "PENDING"),
+        ("inner.deep.show", "show", "PENDING"),
+        ("train", "train", "SUCCEEDED"),
+    ]
+    assert [task.get("parent_task_id", "").partition("/")[2] for task in told] == ["", "inner", "inner", "inner.deep", ""]
+    assert [task.get("pod_name") for task in told] == [None, "inner.train", None, None, None]
+
+
+def test_a_pipeline_within_itself_is_refused(web: Web) -> None:
+    spec = json.loads(json.dumps(SPEC))
+    spec["components"]["comp-train"] = {"dag": {"tasks": {"again": {"componentRef": {"name": "comp-train"}}}}}
+    assert "holds itself" in web.upload("name=x", text(spec))[1]["error_message"]
+
+
 def test_versions_and_pipelines_are_deleted_in_that_order(web: Web) -> None:
     pipeline = web.upload("name=p")[1]["pipeline_id"]
     version = web.good("GET", f"/pipelines/{pipeline}/versions")["pipeline_versions"][0]["pipeline_version_id"]
@@ -177,14 +218,24 @@ def test_a_run_is_archived_terminated_and_deleted(web: Web) -> None:
         "task train: exit code 3",
         "exit code 3",
     )
+    assert web("POST", f"/runs/{run}:terminate")[0] == 400
     web.good("DELETE", f"/runs/{run}")
     assert web("GET", f"/runs/{run}")[0] == 404
 
 
 def test_a_log_is_text_and_only_of_tasks_that_there_are(web: Web) -> None:
     run = run_of(web)[1]["run_id"]
-    assert web("GET", f"/runs/{run}/tasks/train/log") == (200, b"")
-    assert web("GET", f"/runs/{run}/tasks/..%2F..%2Fkubeflow.sqlite/log")[0] == 404
+    log = web.runs.folder(run) / "logs" / "train.log"
+    log.parent.mkdir()
+    log.write_text("epoch 1\n")
+
+    def asked(node: str) -> tuple[int, Any]:
+        answer = web.pool.request("GET", f"{web.address}/apis/v1alpha1/runs/{run}/nodes/{node}/log")
+        return answer.status, answer.data
+
+    assert asked("train") == (200, b"epoch 1\n")
+    status, body = asked("..%2F..%2Fkubeflow.sqlite")
+    assert (status, set(json.loads(body))) == (500, {"error_message", "error_details"})
 
 
 def test_lists_are_filtered_sorted_and_paged(web: Web) -> None:
@@ -227,9 +278,21 @@ def test_pages_follow_each_other_without_loss_and_a_strange_token_is_refused(web
     assert seen == ["e0", "e1", "e2", "e3", "e4"]
 
 
+BAD_FILTERS = [
+    "filter=" + json.dumps({"predicates": [predicate]}).replace(" ", "")
+    for predicate in (
+        {"operation": 4, "key": "name", "string_value": "a"},
+        {"operation": "EQUALS", "key": "size", "string_value": "a"},
+        {"operation": "EQUALS", "key": "name"},
+        {"operation": "IN", "key": "name", "string_value": "a"},
+        {"operation": "EQUALS", "key": "name", "string_values": {"values": ["a"]}},
+    )
+]
+
+
 @pytest.mark.parametrize(
     "query",
-    ["page_token=x", "page_size=many", "sort_by=id;drop", "filter=x", "filter={}", 'filter={"predicates":[{"operation":4,"key":"a"}]}'],
+    ["page_token=x", "page_size=many", "sort_by=id;drop", "filter=x", "page_size=-1", "sort_by=size", *BAD_FILTERS],
 )
 def test_a_wrong_query_is_refused(web: Web, query: str) -> None:
     status, document = web("GET", f"/pipelines?{query}")
@@ -251,4 +314,5 @@ def test_broken_requests_are_refused_and_the_server_goes_on(web: Web, capfd: pyt
     assert web("POST", "/pipelines", headers={"Content-Length": str(2**40)})[0] == 413
     assert web("POST", "/runs", {"pipeline_spec": 7})[0] == 500
     assert "Traceback" in capfd.readouterr().err
-    assert web.good("GET", "/healthz") == {"multi_user": False, "pipeline_store": "database"}
+    told = web.good("GET", "/healthz")
+    assert (told["tag_name"].startswith("2."), told["multi_user"]) == (True, False)

@@ -11,7 +11,7 @@ import pytest
 from tests.support.kubeflow import specification, step, wait_for
 from trainshed import owner
 from trainshed.local.kubeflow import runs as runs_module
-from trainshed.local.kubeflow.runs import Runs, read_status, settled, task_states, write_status
+from trainshed.local.kubeflow.runs import Runs, log_of, read_status, settled, task_states, write_status
 from trainshed.local.kubeflow.store import Store, Taken
 
 SPEC = specification("flow", {"evaluate": step("pass", needs=["train"]), "train": step("pass", needs=["extract"]), "extract": step("pass")})
@@ -32,7 +32,31 @@ def test_tasks_are_listed_in_an_order_in_which_they_can_run_and_nested_ones_are_
         "root": {"dag": {"tasks": {"inner": {"componentRef": {"name": "comp-inner"}}}}},
         "components": {"comp-inner": SPEC["root"], **SPEC["components"]},
     }
-    assert [task["name"] for task in task_states(nested)] == ["extract", "train", "evaluate"]
+    assert [task["name"] for task in task_states(nested)] == ["inner.extract", "inner.train", "inner.evaluate"]
+
+
+def test_a_loop_is_one_task_with_a_body_until_it_runs() -> None:
+    looping = {
+        "root": {
+            "dag": {
+                "tasks": {
+                    "loop": {"componentRef": {"name": "comp-inner"}, "parameterIterator": {}},
+                    "each": {"componentRef": {"name": "comp-train"}, "artifactIterator": {}},
+                }
+            }
+        },
+        "components": {"comp-inner": SPEC["root"], **SPEC["components"]},
+    }
+    loop, each = task_states(looping)
+    assert (loop["name"], [task["name"] for task in loop["body"]]) == ("loop", ["extract", "train", "evaluate"])
+    assert (each["name"], each["body"]) == ("each", [{"name": "", "state": "PENDING"}])
+
+
+def test_a_path_that_is_too_long_for_a_file_names_one_still(tmp_path: Path) -> None:
+    long = ".".join(f"inner-{number}" for number in range(60))
+    assert log_of(tmp_path, "inner.train") == tmp_path / "logs" / "inner.train.log"
+    assert len(log_of(tmp_path, long).name) < 200
+    assert log_of(tmp_path, long) != log_of(tmp_path, f"{long}x")
 
 
 def test_a_circle_of_tasks_is_listed_once() -> None:

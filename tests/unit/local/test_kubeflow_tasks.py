@@ -135,10 +135,25 @@ def test_a_task_is_retried_as_often_as_it_asks_in_a_fresh_folder(tmp_path: Path)
 def test_branches_and_loops_run_and_the_iterations_keep_apart(tmp_path: Path) -> None:
     ran = Ran(tmp_path / "run", compiled(flows.control, tmp_path), go=True)
     assert not ran.failed
-    texts = sorted(task["parameters"]["text"] for name, task in ran.tasks.items() if name.startswith("read"))
-    assert texts == ["a!", "b!", "c!"]
-    assert ran.tasks["say"]["state"] == "SUCCEEDED"
-    assert sum(task["state"] == "SUCCEEDED" for name, task in ran.tasks.items() if name.startswith("keep")) == 3
+    texts = {name: task["parameters"]["text"] for name, task in ran.tasks.items() if name.endswith(".read")}
+    assert texts == {f"for-loop-4.{place}.read": f"{letter}!" for place, letter in enumerate("abc")}
+    assert [name for name, state in ran.states().items() if state == "PENDING"] == ["condition-2.keep"]
+    assert set(ran.tasks) == {*texts, "condition-1.say", "condition-2.keep", *(f"for-loop-4.{place}.keep-2" for place in range(3))}
+
+
+def test_two_tasks_of_one_name_in_nested_pipelines_are_two(tmp_path: Path) -> None:
+    spec = specification("flow", {"train": step("pass", outputs=OUTPUTS), "for-iteration-1": step("pass")})
+    spec["components"]["comp-inner"] = {"dag": {"tasks": {"train": spec["root"]["dag"]["tasks"]["train"]}}}
+    spec["components"]["comp-inner"]["dag"]["tasks"]["fail"] = {"componentRef": {"name": "comp-fail"}}
+    spec["components"]["comp-fail"] = {"executorLabel": "exec-fail"}
+    spec["deploymentSpec"]["executors"]["exec-fail"] = {"container": {"image": "x", "command": step("raise SystemExit(4)")["command"]}}
+    spec["root"]["dag"]["tasks"]["inner"] = {"componentRef": {"name": "comp-inner"}}
+    ran = Ran(tmp_path / "run", spec)
+    good = dict.fromkeys(("train", "for-iteration-1", "inner.train"), "SUCCEEDED")
+    assert ran.states() == {**good, "inner.fail": "FAILED"}
+    assert ran.board.failures == "task inner.fail: exit code 4"
+    assert {job.task for job in ran.host.jobs} == set(ran.states())
+    assert ran.tasks["inner.train"]["artifacts"]["model"]["uri"].endswith("/artifacts/inner.train/model")
 
 
 def test_an_optional_parameter_that_is_not_given_is_absent(tmp_path: Path) -> None:
@@ -160,13 +175,13 @@ def test_a_frozen_board_keeps_what_it_had_and_is_settled_once(tmp_path: Path) ->
     write_status(tmp_path, {"state": "RUNNING", "error": "", "tasks": [{"name": "a", "state": "PENDING"}]})
     board = Board(tmp_path)
     board.state("RUNNING")
-    assert board.begin("a") == "a"
-    assert board.begin("a") == "a-2"
+    board.begin("a")
+    board.begin("b")
     board.freeze()
     board.end("a", error="killed")
     assert not board.settle("FAILED", "killed")
     board.settle_frozen("CANCELED", "terminated")
-    assert {task["name"]: task["state"] for task in read_status(tmp_path)["tasks"]} == {"a": "CANCELED", "a-2": "CANCELED"}
+    assert {task["name"]: task["state"] for task in read_status(tmp_path)["tasks"]} == {"a": "CANCELED", "b": "CANCELED"}
     assert Board(tmp_path).settle("SUCCEEDED", "")
 
 
@@ -180,6 +195,10 @@ def test_the_parts_of_kfp_that_are_used_are_what_they_were() -> None:
         enhanced_dag_orchestrator.run_enhanced_dag: [
             *("pipeline_resource_name", "dag_component_spec", "executors", "components", "dag_arguments"),
             *("pipeline_root", "runner", "unique_pipeline_id", "fail_stack", "parent_io_store"),
+        ],
+        enhanced_dag_orchestrator.execute_task: [
+            *("task_name", "task_spec", "pipeline_resource_name", "components", "executors"),
+            *("io_store", "pipeline_root", "runner", "unique_pipeline_id", "fail_stack"),
         ],
         OrchestratorUtils.make_task_arguments: ["task_inputs_spec", "io_store"],
         executor_input_utils.construct_executor_input: ["component_spec", "arguments", "task_root", "block_input_artifact"],
@@ -198,6 +217,11 @@ def test_the_parts_of_kfp_that_are_used_are_what_they_were() -> None:
     for function, names in parameters.items():
         assert list(inspect.signature(function).parameters) == names, function
     assert "task_executor.execute_single_task(" in inspect.getsource(enhanced_dag_orchestrator.execute_task)
+    for caller in (enhanced_dag_orchestrator.run_enhanced_dag, enhanced_dag_orchestrator.ParallelExecutor):
+        assert "execute_task" in inspect.getsource(caller)
+    assert "-iteration-" in inspect.getsource(enhanced_dag_orchestrator._run_parallel_for_task)
     assert list(inspect.signature(Tasks.execute).parameters)[1:] == parameters[task_executor.execute_single_task]
-    assert io.IOStore().get_parent_input
+    outer = io.IOStore()
+    outer.put_parent_input("a", 1)
+    assert io.IOStore(parent=outer).get_parent_input("a") == 1
     assert json.dumps(placeholder_utils.make_random_id())

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainshed.local.kubeflow.api import Api
+from trainshed.local.kubeflow.metadata import Metadata
 from trainshed.local.kubeflow.runs import Runs
 from trainshed.local.kubeflow.server import Server
 from trainshed.local.kubeflow.store import Store
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     state = asked.state.resolve()
     store = Store(state / "kubeflow.sqlite")
     runs = Runs(state / "runs", engine=asked.engine or None, network=asked.network)
-    server = Server(Api(store, runs), asked.port)
+    server = Server(Api(store, runs), Metadata(store, runs), asked.port)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
     try:

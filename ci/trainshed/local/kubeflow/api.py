@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
+from importlib import metadata
 from typing import Any
 
 from trainshed.local.kubeflow import listing, packages
@@ -10,7 +12,9 @@ from trainshed.local.kubeflow.runs import FINAL, Runs, log_of, read_status
 from trainshed.local.kubeflow.store import Record, Store, Taken, now
 
 PIPELINE, VERSION, EXPERIMENT, RUN = "pipeline", "version", "experiment", "run"
-_INVALID, _NOT_FOUND, _EXISTS, _PRECONDITION = (400, 3), (404, 5), (409, 6), (400, 9)
+_INVALID, _NOT_FOUND, _EXISTS, _PRECONDITION, _INTERNAL = (400, 3), (404, 5), (409, 6), (400, 9), (500, 13)
+_UNIMPLEMENTED = (501, 12)
+_TAGS, _TAG_LENGTH = 20, 63
 _NEVER = "1970-01-01T00:00:00Z"
 _DEFAULT_EXPERIMENT = "Default"
 
@@ -33,13 +37,22 @@ class Api:
         self._store, self._runs = store, runs
         runs.adopt(record.id for record in store.all(RUN))
 
+    def healthz(self) -> Document:
+        """Say what this is: the release of Kubeflow Pipelines whose API it serves, which is that of the SDK."""
+        return {"commit_sha": "unknown", "tag_name": metadata.version("kfp"), "multi_user": False, "pipeline_store": "database"}
+
     # pipelines
 
     def create_pipeline(self, body: Document) -> Document:
         """Create a pipeline without a version."""
         name = _name(body, 128)
         namespace = body.get("namespace") or ""
-        document = {"display_name": body.get("display_name") or name, "description": body.get("description") or "", "created_at": now()}
+        document = {
+            "display_name": body.get("display_name") or name,
+            "description": body.get("description") or "",
+            "created_at": now(),
+            "tags": _tags(body.get("tags") or {}),
+        }
         return _pipeline(self._add(PIPELINE, namespace, name, document))
 
     def pipeline(self, pipeline_id: str) -> Document:
@@ -73,7 +86,7 @@ class Api:
         """Create a pipeline with its first version, which takes the pipeline's name."""
         shown = _package(content)
         name = query.get("name") or query.get("display_name") or packages.parted(shown)[0]["pipelineInfo"]["name"]
-        pipeline = self.create_pipeline({**query, "name": name})
+        pipeline = self.create_pipeline({**query, "name": name, "tags": _query_tags(query)})
         self._version_of(pipeline["pipeline_id"], {**query, "name": name}, shown)
         return pipeline
 
@@ -154,8 +167,10 @@ class Api:
         return _listed("runs", map(self._run, self._store.all(RUN, query.get("experiment_id") or None)), query)
 
     def terminate(self, run_id: str) -> Document:
-        """Ask for the end of a run."""
+        """Ask for the end of a run; one that has ended is refused."""
         self._need(RUN, run_id)
+        if read_status(self._runs.folder(run_id))["state"] in FINAL:
+            raise ApiError(_INVALID, f"failed to terminate run {run_id}: it has ended")
         self._runs.terminate(run_id)
         return {}
 
@@ -171,13 +186,17 @@ class Api:
         self._store.remove(record)
         return {}
 
-    def task_log(self, run_id: str, task: str) -> bytes:
-        """Return what a task printed (an extension of the embedded Kubeflow)."""
+    def node_log(self, run_id: str, node: str) -> bytes:
+        """Return what a task printed; its node is its path."""
         folder = self._runs.folder(self._need(RUN, run_id).id)
-        if task not in {each["name"] for each in read_status(folder)["tasks"]}:
-            raise ApiError(_NOT_FOUND, f"run {run_id} has no task {task}")
-        log = log_of(folder, task)
-        return log.read_bytes() if log.is_file() else b""
+        log = log_of(folder, node)
+        if node not in {each["name"] for each in read_status(folder)["tasks"]} or not log.is_file():
+            raise ApiError(_INTERNAL, f"failed to read logs for run {run_id}: node {node} has none")
+        return log.read_bytes()
+
+    def recurring(self) -> Document:
+        """Refuse recurring runs."""
+        raise ApiError(_UNIMPLEMENTED, "the embedded Kubeflow has no recurring runs; use an environment with a real one")
 
     # parts
 
@@ -200,6 +219,7 @@ class Api:
             "description": query.get("description") or "",
             "created_at": now(),
             "pipeline_spec": shown,
+            "tags": _query_tags(query),
         }
         return _version(self._add(VERSION, pipeline_id, name, document))
 
@@ -231,24 +251,42 @@ class Api:
             "state": state,
             "finished_at": status.get("finished_at", _NEVER),
             **({"error": {"code": 2, "message": status["error"]}} if status["error"] else {}),
-            "run_details": {"task_details": [_task(record.id, task) for task in status["tasks"]]},
+            "run_details": {"task_details": _details(record.id, status["tasks"])},
         }
 
 
-def _task(run_id: str, task: Document) -> Document:
-    """Return a task; ``embedded`` is an extension that the SDK's client passes over."""
-    artifacts = task.get("artifacts") or {}
+def _details(run_id: str, tasks: Iterable[Document]) -> list[Document]:
+    """Return the tasks, each after the pipelines and loops that hold it."""
+    found: dict[str, Document] = {}
+    for task in tasks:
+        parts = task["name"].split(".")
+        for end in range(1, len(parts)):
+            holder = found.setdefault(path := ".".join(parts[:end]), _detail(run_id, {"name": path, "state": task["state"]}))
+            holder["state"] = max(holder["state"], task["state"], key=_worst)
+        found[task["name"]] = _detail(run_id, task)
+    return list(found.values())
+
+
+def _worst(state: str) -> int:
+    """Rank the states of tasks: what holds them is as the first of these that one of them has."""
+    order = ("SKIPPED", "SUCCEEDED", "PENDING", "RUNNING", "CANCELED", "FAILED")
+    return order.index(state) if state in order else -1
+
+
+def _detail(run_id: str, task: Document) -> Document:
+    above, _, name = task["name"].rpartition(".")
+    begun = "started" in task
     shown = {
         "run_id": run_id,
         "task_id": f"{run_id}/{task['name']}",
-        "display_name": task["name"],
+        "parent_task_id": f"{run_id}/{above}" if above else "",
+        "display_name": name,
         "state": task["state"],
         "start_time": task.get("started", ""),
         "create_time": task.get("started", ""),
         "end_time": task.get("ended", ""),
         "error": {"code": 2, "message": task["error"]} if task.get("error") else "",
-        "outputs": {name: {"artifact_ids": [f"{run_id}/{task['name']}/{name}"]} for name in artifacts},
-        "embedded": {"parameters": task.get("parameters") or {}, "artifacts": artifacts},
+        "pod_name": task["name"] if begun else "",
     }
     return _set(shown)
 
@@ -266,12 +304,12 @@ def _experiment(record: Record) -> Document:
 
 
 def _set(document: Document) -> Document:
-    return {key: value for key, value in document.items() if value not in ("", None)}
+    return {key: value for key, value in document.items() if value not in ("", None) and not (key == "tags" and not value)}
 
 
 def _listed(key: str, documents: Any, query: Query) -> Document:  # noqa: ANN401 - an iterable of documents
     try:
-        shown, token, total = listing.page(documents, query)
+        shown, token, total = listing.page(key, documents, query)
     except listing.BadQuery as error:
         raise ApiError(_INVALID, str(error)) from error
     return {**({key: shown} if shown else {}), "total_size": total, **({"next_page_token": token} if token else {})}
@@ -279,9 +317,26 @@ def _listed(key: str, documents: Any, query: Query) -> Document:  # noqa: ANN401
 
 def _name(document: Mapping[str, Any], limit: int) -> str:
     name = document.get("name") or document.get("display_name")
-    if not isinstance(name, str) or not name.strip() or len(name) > limit:
-        raise ApiError(_INVALID, f"invalid name {name!r}: expected 1 to {limit} characters")
+    if not isinstance(name, str) or not name.strip() or len(name.encode()) > limit:
+        raise ApiError(_INVALID, f"invalid name {name!r}: expected 1 to {limit} bytes")
     return name
+
+
+def _query_tags(query: Query) -> Document:
+    """Read the tags of an upload: a JSON object in the query."""
+    try:
+        return _tags(json.loads(query.get("tags") or "{}"))
+    except ValueError as error:
+        raise ApiError(_INVALID, f"the tags are not JSON: {error}") from error
+
+
+def _tags(tags: Any) -> Document:  # noqa: ANN401 - what JSON gives
+    if not isinstance(tags, dict) or not all(isinstance(value, str) for value in tags.values()):
+        raise ApiError(_INVALID, "the tags are no JSON object of texts")
+    bad = [key for key, value in tags.items() if not key or "." in key or max(len(key), len(value)) > _TAG_LENGTH]
+    if bad or len(tags) > _TAGS:
+        raise ApiError(_INVALID, f"tags: at most {_TAGS}, of at most {_TAG_LENGTH} characters each, without a dot in the key")
+    return tags
 
 
 def _package(content: bytes) -> Document:

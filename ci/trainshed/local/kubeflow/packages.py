@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainshed.errors import UsageError
-from trainshed.pipelines import documents
+from trainshed.pipelines import documents, paths
 
 LARGEST = 32 * 1024 * 1024
 _SHAPES: Mapping[str, tuple[type, ...]] = {
@@ -60,6 +60,10 @@ def check(specification: Mapping[str, Any]) -> None:
         for name in tasks:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", str(name)):
                 raise Refused(f"task '{name}' is not a name")
+    try:
+        paths.tasks([dict(specification)])  # a pipeline within itself has no end
+    except UsageError as error:
+        raise Refused(error.message) from error
 
 
 def joined(found: list[dict[str, Any]]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 from trainshed import files, owner
 from trainshed.local.kubeflow.containers import Containers
 from trainshed.local.kubeflow.runs import FINAL, read_status
-from trainshed.local.kubeflow.tasks import Board, Tasks
+from trainshed.local.kubeflow.tasks import Board, Tasks, beginning, on_its_path
 
 
 def main(folder: Path) -> int:
@@ -54,8 +54,10 @@ def walk(specification: dict[str, Any], parameters: dict[str, Any], tasks: Tasks
     root.mkdir(parents=True, exist_ok=True)
     pipeline = json_format.ParseDict(specification, pipeline_spec_pb2.PipelineSpec(), ignore_unknown_fields=True)
     executors = {name: utils.struct_to_executor_spec(each) for name, each in pipeline.deployment_spec["executors"].items()}
-    before = task_executor.execute_single_task
+    names = {name for component in (pipeline.root, *pipeline.components.values()) for name in component.dag.tasks}
+    single, any_task = task_executor.execute_single_task, enhanced_dag_orchestrator.execute_task
     task_executor.execute_single_task = tasks.execute
+    enhanced_dag_orchestrator.execute_task = on_its_path(any_task, names)
     try:
         _, state = enhanced_dag_orchestrator.run_enhanced_dag(
             pipeline_resource_name=pipeline.pipeline_info.name,
@@ -67,9 +69,10 @@ def walk(specification: dict[str, Any], parameters: dict[str, Any], tasks: Tasks
             runner=None,
             unique_pipeline_id=placeholder_utils.make_random_id(),
             fail_stack=[],
+            parent_io_store=beginning(),
         )
     finally:
-        task_executor.execute_single_task = before
+        task_executor.execute_single_task, enhanced_dag_orchestrator.execute_task = single, any_task
     return bool(state == status.Status.FAILURE)
 
 

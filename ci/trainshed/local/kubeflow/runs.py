@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ FINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELED"})
 GRACE_SECONDS = 3.0
 _POLL_SECONDS = 0.1
 _GONE = "the run's files are gone"
+_LONGEST_NAME = 180
 
 
 def read_status(folder: Path) -> dict[str, Any]:
@@ -43,19 +45,34 @@ def left_over(folder: Path) -> list[str]:
 
 def log_of(folder: Path, task: str) -> Path:
     """Return the log of a task."""
-    return folder / "logs" / f"{task}.log"
+    return folder / "logs" / f"{file_name(task)}.log"
 
 
-def task_states(specification: Mapping[str, Any], name: str = "root") -> list[dict[str, Any]]:
-    """Return the tasks of a pipeline and of those nested in it, all PENDING, in an order in which they can run."""
-    component = specification["root"] if name == "root" else (specification.get("components") or {}).get(name, {})
+def file_name(task: str) -> str:
+    """Return the name that a task's files have: its path, or as much of a long one as a file system takes."""
+    return task if len(task) <= _LONGEST_NAME else f"{task[: _LONGEST_NAME - 40]}-{hashlib.sha256(task.encode()).hexdigest()[:32]}"
+
+
+def task_states(specification: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the tasks of a pipeline and of those nested in it by path, all PENDING, in an order in which they can run.
+
+    A loop is one task with the tasks of its ``body``, until it is known how often it runs.
+    """
+    return _states(specification, specification["root"], "")
+
+
+def _states(specification: Mapping[str, Any], component: Mapping[str, Any], prefix: str) -> list[dict[str, Any]]:
     tasks = (component.get("dag") or {}).get("tasks") or {}
     found: list[dict[str, Any]] = []
     for task in _ordered(tasks):
         reference = (tasks[task].get("componentRef") or {}).get("name", "")
         nested = (specification.get("components") or {}).get(reference, {})
-        found += task_states(specification, reference) if "dag" in nested else [{"name": task, "state": "PENDING"}]
-    return list({task["name"]: task for task in found}.values())
+        one = {"name": f"{prefix}{task}", "state": "PENDING"}
+        if {"parameterIterator", "artifactIterator"} & set(tasks[task]):
+            found.append({**one, "body": _states(specification, nested, "") if "dag" in nested else [{**one, "name": ""}]})
+        else:
+            found += _states(specification, nested, f"{prefix}{task}.") if "dag" in nested else [one]
+    return found
 
 
 def _ordered(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -16,9 +16,12 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from trainshed.local.kubeflow import packages
 from trainshed.local.kubeflow.api import Api, ApiError
+from trainshed.local.kubeflow.metadata import CONTENT_TYPE, Metadata
+from trainshed.tools.metadata_messages import SERVICE
 
 LOOPBACK = "127.0.0.1"
 _API = "/apis/v2beta1"
+_LOGS = "/apis/v1alpha1/runs/"
 _LARGEST = packages.LARGEST + 1024 * 1024
 _INVALID = (400, 3)
 
@@ -54,7 +57,7 @@ Route = Callable[[Api, Request], Answer]
 
 _ID = r"(?P<id>[^/:]+)"
 _ROUTES: tuple[tuple[str, str, Route], ...] = (
-    ("GET", "/healthz", lambda _, __: {"multi_user": False, "pipeline_store": "database"}),
+    ("GET", "/healthz", lambda api, _: api.healthz()),
     ("POST", "/pipelines/upload", lambda api, asked: api.upload_pipeline(asked.query, asked.upload())),
     ("POST", "/pipelines/upload_version", lambda api, asked: api.upload_version(asked.query, asked.upload())),
     ("GET", "/pipelines", lambda api, asked: api.pipelines(asked.query)),
@@ -79,7 +82,7 @@ _ROUTES: tuple[tuple[str, str, Route], ...] = (
     ("POST", f"/runs/{_ID}:terminate", lambda api, asked: api.terminate(asked.names["id"])),
     ("POST", f"/runs/{_ID}:archive", lambda api, asked: api.store_away(asked.names["id"], "ARCHIVED")),
     ("POST", f"/runs/{_ID}:unarchive", lambda api, asked: api.store_away(asked.names["id"], "AVAILABLE")),
-    ("GET", f"/runs/{_ID}/tasks/(?P<task>[^/]+)/log", lambda api, asked: api.task_log(asked.names["id"], asked.names["task"])),
+    *((method, "/recurringruns(?:[/:].*)?", lambda api, _: api.recurring()) for method in ("GET", "POST", "DELETE")),
 )
 
 
@@ -88,8 +91,8 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, api: Api, port: int) -> None:
-        self.api = api
+    def __init__(self, api: Api, metadata: Metadata, port: int) -> None:
+        self.api, self.metadata = api, metadata
         super().__init__((LOOPBACK, port), _Handler)
 
     def server_bind(self) -> None:
@@ -117,7 +120,10 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             body = self._body()
             self._check_local()
-            self._send(200, self._answer(url.path, dict(parse_qsl(url.query)), body))
+            if url.path.startswith(f"/{SERVICE}/"):
+                self._send(200, self._metadata(url.path.rpartition("/")[2], body), CONTENT_TYPE)
+            else:
+                self._send(200, self._answer(url.path, dict(parse_qsl(url.query)), body))
         except ApiError as error:
             self._send(error.status, _shown(url.path, error))
         except (BrokenPipeError, ConnectionResetError):
@@ -142,7 +148,15 @@ class _Handler(BaseHTTPRequestHandler):
             raise ApiError((413, 3), f"the body is larger than {_LARGEST >> 20} MiB")
         return self.rfile.read(int(length))
 
+    def _metadata(self, method: str, body: bytes) -> bytes:
+        if self.command != "POST" or "grpc-web+proto" not in self.headers.get("Content-Type", ""):
+            raise ApiError((415, 3), "expected a call of gRPC-web")
+        return self.server.metadata.answer(method, body)
+
     def _answer(self, path: str, query: dict[str, str], body: bytes) -> Answer:
+        log = re.fullmatch(f"{_LOGS}(?P<id>[^/]+)/nodes/(?P<node>[^/]+)/log", path)
+        if log and self.command == "GET":
+            return self.server.api.node_log(unquote(log["id"]), unquote(log["node"]))
         inner = path[len(_API) :] if path.startswith(f"{_API}/") else ""
         for method, pattern, route in _ROUTES:
             match = re.fullmatch(pattern, inner)
@@ -151,10 +165,10 @@ class _Handler(BaseHTTPRequestHandler):
                 return route(self.server.api, Request(names, query, self.headers.get("Content-Type", ""), body))
         raise ApiError((404, 5), f"not found: {self.command} {path}")
 
-    def _send(self, status: int, answer: Answer) -> None:
+    def _send(self, status: int, answer: Answer, kind: str = "text/plain; charset=utf-8") -> None:
         content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "text/plain; charset=utf-8" if isinstance(answer, bytes) else "application/json")
+        self.send_header("Content-Type", kind if isinstance(answer, bytes) else "application/json")
         self.send_header("Content-Length", str(len(content)))
         if self.close_connection:
             self.send_header("Connection", "close")
@@ -163,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _shown(path: str, error: ApiError) -> dict[str, Any]:
-    """Return an error in the server's two shapes: the upload endpoints have one of their own."""
-    if path.startswith(f"{_API}/pipelines/upload"):
+    """Return an error in the server's two shapes: the upload endpoints and the logs have one of their own."""
+    if path.startswith((f"{_API}/pipelines/upload", _LOGS)):
         return {"error_message": str(error), "error_details": str(error)}
     return {"code": error.code, "message": str(error), "details": []}

@@ -84,6 +84,10 @@ class Store:
         """Return the record of an id."""
         return next(iter(self._select("kind = ? AND id = ?", kind, identifier)), None)
 
+    def numbered(self, kind: str, number: int) -> Record | None:
+        """Return the record of a number."""
+        return next(iter(self._select("kind = ? AND number = ?", kind, number)), None)
+
     def by_name(self, kind: str, name: str, parent: str | None = None) -> Record | None:
         """Return the record of a name, under any parent when none is given (then the oldest)."""
         if parent is None:
@@ -109,7 +113,7 @@ class Store:
         with self._lock:
             self._connection.execute("DELETE FROM records WHERE id = ?", (record.id,))
 
-    def _select(self, condition: str, *values: str) -> list[Record]:
+    def _select(self, condition: str, *values: str | int) -> list[Record]:
         query = f"SELECT number, kind, id, parent, name, document FROM records WHERE {condition} ORDER BY number"  # noqa: S608 - constants
         with self._lock:
             rows = self._connection.execute(query, values).fetchall()

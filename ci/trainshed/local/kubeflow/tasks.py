@@ -11,18 +11,20 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import threading
 import time
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
-from kfp.local import executor_input_utils, executor_output_utils, importer_handler, placeholder_utils
+from kfp.local import executor_input_utils, executor_output_utils, importer_handler, io, placeholder_utils
 from kfp.local.orchestrator.orchestrator_utils import OrchestratorUtils
 from kfp.local.status import Status
 
 from trainshed.local.kubeflow.containers import Containers, ImageMissing, Job
-from trainshed.local.kubeflow.runs import log_of, read_status, settled, write_status
+from trainshed.local.kubeflow.runs import file_name, log_of, read_status, settled, write_status
 from trainshed.local.kubeflow.store import now
 
 Untyped = Any
@@ -31,6 +33,8 @@ Untyped = Any
 _BETWEEN = "\0between command and arguments\0"
 _OUT_OF_MEMORY = 137
 _METRICS_LIMIT = 1024 * 1024
+_PATH = "\0path of the task"
+_ITERATION = re.compile(r"(.+)-iteration-(\d+)")
 
 
 class TaskFailed(Exception):
@@ -43,19 +47,16 @@ class Board:
     def __init__(self, folder: Path) -> None:
         self._folder, self._lock = folder, threading.Lock()
         self._status, self._frozen = read_status(folder), False
+        self._bodies: dict[str, list[dict[str, Any]]] = {}
+        self._iterations: set[str] = set()
 
-    def begin(self, task: str) -> str:
-        """Mark a task as running; return its name, numbered where a loop runs it again."""
+    def begin(self, name: str) -> None:
+        """Mark a task as running; the first one of an iteration brings the others along."""
         with self._lock:
-            known = {each["name"]: each for each in self._status["tasks"]}
-            name, count = task, 1
-            while name in known and known[name]["state"] != "PENDING":
-                count += 1
-                name = f"{task}-{count}"
-            if name not in known:
+            self._unfold(name.split("."))
+            if name not in {each["name"] for each in self._status["tasks"]}:
                 self._status["tasks"].append({"name": name, "state": "PENDING"})
             self._set(name, state="RUNNING", started=now())
-            return name
 
     def end(self, name: str, *, error: str = "", **facts: Untyped) -> None:
         """Mark a task as ended: FAILED when there is an error."""
@@ -92,6 +93,18 @@ class Board:
         """Return which tasks failed, and how."""
         return "; ".join(f"task {task['name']}: {task['error']}" for task in self._status["tasks"] if task["state"] == "FAILED")
 
+    def _unfold(self, parts: list[str]) -> None:
+        """Put the tasks of an iteration in the place of the loop, from the outermost loop inwards."""
+        tasks = self._status["tasks"]
+        for end in range(1, len(parts)):
+            loop, iteration = ".".join(parts[:end]), ".".join(parts[: end + 1])
+            for each in [task for task in tasks if task["name"] == loop and "body" in task]:
+                self._bodies[loop] = each["body"]
+                tasks.remove(each)
+            if loop in self._bodies and iteration not in self._iterations:
+                self._iterations.add(iteration)
+                tasks += [{**each, "name": f"{iteration}.{each['name']}".removesuffix(".")} for each in self._bodies[loop]]
+
     def _set(self, name: str, **facts: Untyped) -> None:
         if self._frozen:
             return
@@ -105,15 +118,41 @@ class Board:
             write_status(self._folder, self._status)
 
 
+def on_its_path(execute_task: Callable[..., Untyped], names: Collection[str]) -> Callable[..., Untyped]:
+    """Return kfp's ``execute_task``, changed so that a task knows its path: ``inner.train``, ``for-loop-1.0.train``.
+
+    kfp hands on the name within the task's own pipeline only, so two tasks of one name would be one. The path goes along in a store of
+    inputs and outputs that is put around the task; iterations of a loop are told by their name, which no task of the pipeline has.
+
+    Args:
+        execute_task: what is changed.
+        names: of all tasks in the specification.
+    """
+
+    def execute(*, task_name: str, io_store: Untyped, **more: Untyped) -> Untyped:
+        iteration = None if task_name in names else _ITERATION.fullmatch(task_name)
+        above, own = io_store.get_parent_input(_PATH), ".".join(iteration.groups()) if iteration else task_name
+        return execute_task(task_name=task_name, io_store=beginning(f"{above}.{own}".removeprefix("."), io_store), **more)
+
+    return execute
+
+
+def beginning(path: str = "", parent: Untyped = None) -> Untyped:
+    """Return the store of inputs and outputs around a task, or around the whole pipeline."""
+    store = io.IOStore(parent=parent)
+    store.put_parent_input(_PATH, path)
+    return store
+
+
 class Tasks:
-    """Executes the tasks of one run. Artifacts lie in ``folder/artifacts/<task>/<output>``."""
+    """Executes the tasks of one run. Artifacts lie in ``folder/artifacts/<path of the task>/<output>``."""
 
     def __init__(self, folder: Path, containers: Containers, board: Board) -> None:
         self._folder, self._containers, self._board = folder, containers, board
 
     def execute(  # noqa: PLR0913 - the signature of kfp.local's execute_single_task, by which its walk calls this
         self,
-        task_name: str,
+        task_name: str,  # noqa: ARG002 - the path has it
         task_spec: Untyped,
         pipeline_resource_name: str,
         components: dict[str, Any],
@@ -125,7 +164,8 @@ class Tasks:
         fail_stack: list[str],  # noqa: ARG002 - filled by the walk
     ) -> tuple[dict[str, Any], Status]:
         """Run one task and return its outputs; a failure is written on the board, not raised."""
-        name = self._board.begin(task_name)
+        name = io_store.get_parent_input(_PATH)
+        self._board.begin(name)
         component = components[task_spec.component_ref.name]
         executor = executors[component.executor_label]
         place = {"pipeline_resource_name": pipeline_resource_name, "pipeline_root": pipeline_root, "unique_pipeline_id": unique_pipeline_id}
@@ -154,7 +194,8 @@ class Tasks:
         policy = task_spec.retry_policy
         for attempt in range(policy.max_retry_count + 1):
             try:
-                return self._once(name if not attempt else f"{name}-retry-{attempt}", name, component, container, arguments, place)
+                folder = file_name(name) if not attempt else f"{file_name(name)}-retry-{attempt}"
+                return self._once(folder, name, component, container, arguments, place)
             except TaskFailed:
                 if attempt == policy.max_retry_count:
                     raise
@@ -181,7 +222,10 @@ class Tasks:
             del asked.inputs.parameter_values[parameter]
         shown = executor_input_utils.executor_input_to_dict(executor_input=asked, component_spec=component)
         whole = placeholder_utils.replace_placeholders(
-            full_command=[*container.command, _BETWEEN, *container.args], executor_input_dict=shown, task_resource_name=name, **place
+            full_command=[*container.command, _BETWEEN, *container.args],
+            executor_input_dict=shown,
+            task_resource_name=name.rpartition(".")[2],
+            **place,
         )
         border = whole.index(_BETWEEN)
         root.mkdir(parents=True, exist_ok=True)
