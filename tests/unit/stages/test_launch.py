@@ -200,40 +200,12 @@ def _other_owner() -> str:
     return f"{host}:{pid}:1"
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"parameters": {"rat": "1"}}, "perhaps you meant 'rate'"),
-        ({"parameters": {"rate": "high"}}, "expected a number"),
-        ({"gates": ["auc over 1"]}, "gate 'auc over 1'"),
-        ({"gates": ["auc > 1"], "wait": False}, "judged at the end of a run"),
-        ({"params_file": Path("/nowhere/params.yaml")}, "cannot be read"),
-    ],
-)
-def test_bad_input_is_refused_before_any_run(lab: Lab, options: Any, message: str) -> None:
-    with lab.flows.open() as context, pytest.raises(UsageError, match=message):
-        launch(context, (), local_images=True, **options)
-    assert lab.events() == []
-
-
-def test_parameters_of_the_command_line_win_over_those_of_a_file(lab: Lab, tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").write_text("rate: 0.1\nrows: 7\n")
-    result = only(lab.launch(params_file=tmp_path / "params.yaml", parameters={"rate": "0.2"})[0])
-    assert result.details["parameters"] == {"rate": 0.2, "rows": 7}
-
-
 def test_a_parameter_of_jenkins_may_hold_several_gates_or_none(lab: Lab) -> None:
     with lab.playing(lambda: lab.write(GOOD, state="SUCCEEDED")):
         report, _ = lab.launch(gates=["\nauc >= 0.8\r\n  \nrows == 3\n"])
     assert [gate["gate"] for gate in only(report).details["gates"]] == ["auc >= 0.8", "rows == 3"]
     report, _ = lab.launch(gates=["", " \n"])
     assert "not followed" in only(report).cause
-
-
-def test_an_empty_file_of_parameters_is_none(lab: Lab, tmp_path: Path) -> None:
-    for text in ("", "\n", "# none\n"):
-        (tmp_path / "params.yaml").write_text(text)
-        assert only(lab.launch(params_file=tmp_path / "params.yaml")[0]).details["parameters"] == {}
 
 
 def test_a_tree_that_was_never_uploaded_is_refused(lab: Lab) -> None:

@@ -113,6 +113,9 @@ def test_no_two_runs_have_one_name() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"gates": ["auc over 1"]}, "gate 'auc over 1'"),
+        ({"gates": ["auc > 1"], "wait": False}, "judged at the end of a run"),
+        ({"params_file": Path("/nowhere/params.yaml")}, "cannot be read"),
         ({"profile": "quikc"}, "pipeline_templates/training.toml: no profile 'quikc'; perhaps you meant 'quick'"),
         ({"profile": "quick", "wait": False}, "a gate is judged at the end of a run: auc >= 0.8"),
         ({"labels": {"a b": "c"}}, "--label a b=c: expected at most 63"),
@@ -127,6 +130,23 @@ def test_wrong_options_are_refused_before_anything_is_asked(lab: Lab, options: A
         lab.launch(**options)
     assert message in caught.value.message
     assert lab.kubeflow.asked == []
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [({"rat": "1"}, "perhaps you meant 'rate'"), ({"rate": "high"}, "expected a number"), ({"rows": 2**60}, "more than 2^53")],
+)
+def test_parameters_that_do_not_fit_start_nothing(lab: Lab, parameters: Any, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        lab.launch(parameters=parameters)
+    assert message in caught.value.message
+    assert (lab.kubeflow.created, lab.records()) == ([], [])
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# none\n"])
+def test_an_empty_file_of_parameters_is_none(lab: Lab, tmp_path: Path, text: str) -> None:
+    (tmp_path / "params.yaml").write_text(text)
+    assert lab.launch(params_file=tmp_path / "params.yaml").details["parameters"] == {}
 
 
 def test_a_profile_without_a_file_says_where_it_would_be(lab: Lab) -> None:
