@@ -141,7 +141,7 @@ def _moved(kept: RecurringRun, version: Version) -> str:
 
 
 def _plain(kept: RecurringRun, declared: Declared) -> Iterator[str]:
-    have = {
+    have: dict[str, Any] = {
         "cron": kept.trigger.cron,
         "every": kept.trigger.every,
         "start": kept.trigger.start,
