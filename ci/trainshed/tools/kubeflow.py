@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from trainshed.errors import UsageError
 from trainshed.keys import Auth
@@ -46,12 +46,13 @@ from trainshed.tools.kubeflow_records import (
     trigger_document,
     version_of,
 )
-from trainshed.tools.kubeflow_requests import Creation, Requests, Unclear
+from trainshed.tools.kubeflow_requests import Creation, Fate, Requests, Unclear
 from trainshed.tools.kubeflow_tasks import tasks_of
 
 _PAGE = 100
 _TRIES = 3
 _TAGS_SINCE = (2, 17)
+_PAGES_WORDS = {"tag_name": "apiServerTagName", "multi_user": "apiServerMultiUser"}
 
 
 class KubeflowClient:
@@ -101,10 +102,14 @@ class KubeflowClient:
     @cached_property
     def _server(self) -> Server:
         told = self.healthz()
-        if not {"multi_user", "tag_name", "commit_sha", "pipeline_store"} & told.keys():
+        # Kubeflow's pages, where they stand in front, answer for the API, in words of their own.
+        if told.get("apiServerReady") is False:
+            raise Unclear(f"{self.host}: Kubeflow's pages answer, but the API behind them does not", Fate.UNDONE)
+        known = {new: told.get(old, told.get(new)) for new, old in _PAGES_WORDS.items()}
+        if all(value is None for value in (*known.values(), told.get("commit_sha"), told.get("pipeline_store"))):
             raise MalformedAnswer(f"{self.host}: not Kubeflow Pipelines: its health tells nothing", next_step="Check kubeflow.host.")
-        version = _version_in(optional(told, "tag_name", str))
-        return Server(version=".".join(map(str, version)), multi_user=optional(told, "multi_user", bool))
+        version = _version_in(optional(known, "tag_name", str))
+        return Server(version=".".join(map(str, version)), multi_user=optional(known, "multi_user", bool))
 
     def account(self) -> Account:
         """Return who the server says that we are; nobody where it does not say."""
@@ -354,7 +359,10 @@ class KubeflowClient:
 
     def task_log(self, run_id: str, node: str) -> str | None:
         """Return what a task printed, by its node (see `Task`); None where the server has no log of it, or not yet."""
-        return self._requests.text(f"/apis/v1alpha1/runs/{_part(run_id)}/nodes/{_part(node)}/log", what=f"log of {node} in run {run_id}")
+        path = f"/apis/v1alpha1/runs/{_part(run_id)}/nodes/{_part(node)}/log"
+        # Kubeflow's pages pass this path on to nobody; they have one of their own.
+        asked = _set({"podname": node, "runid": run_id, "podnamespace": self.namespace})
+        return self._requests.text(path, what=f"log of {node} in run {run_id}", elsewhere=f"/k8s/pod/logs?{urlencode(asked)}")
 
     def link(self, run_id: str) -> str:
         """Return where a person looks at a run."""
@@ -436,6 +444,8 @@ class KubeflowClient:
         token, seen = "", {""}
         while True:
             page = self._requests.get(path, {**query, "page_size": str(_PAGE), "page_token": token}, what=what, surely=surely)
+            if page and not page.keys() & {key, "total_size", "next_page_token"}:
+                raise MalformedAnswer(f"{self.host}: {what}: expected a list of {key}", next_step="Check kubeflow.host.")
             yield from objects(page, key)
             token = optional(page, "next_page_token", str)
             if token in seen:

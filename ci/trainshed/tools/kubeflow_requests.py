@@ -42,14 +42,14 @@ class Fate(Enum):
     """What can have become of a request that got no clear answer."""
 
     UNDONE = "undone"
-    """Nothing was done: the service was never reached, or said that it is too busy."""
+    """Nothing was done: the service was never reached."""
     ENDED = "ended"
-    """Done or not, the service is no longer at it."""
+    """Done or not, the service is no longer at it: even 429 may be a proxy's, about the repeat of a request that was done."""
     OPEN = "open"
     """Done or not, or the service may still be at it."""
 
 
-_FATES = {408: Fate.OPEN, TOO_MANY: Fate.UNDONE, 500: Fate.ENDED, 502: Fate.ENDED, 503: Fate.ENDED}
+_FATES = {408: Fate.OPEN, TOO_MANY: Fate.ENDED, 500: Fate.ENDED, 502: Fate.ENDED, 503: Fate.ENDED}
 
 
 class Unclear(RemoteError):
@@ -126,9 +126,17 @@ class Requests:
         """
         return self._document(self._ask(self._once, "POST", path, query, fields=fields), what, about)
 
-    def text(self, path: str, *, what: str) -> str | None:
-        """Ask for a text by its whole path; None where the service has none, which it says with 400, 404 or 500."""
+    def text(self, path: str, *, what: str, elsewhere: str = "") -> str | None:
+        """Ask for a text; None where the service has none, which it says with 400, 404 or 500.
+
+        Args:
+            path: the whole path.
+            what: the thing, for messages.
+            elsewhere: the path to ask, with its query, where nobody knows the first.
+        """
         answer = self._ask(self._once, "GET", path, whole=True)
+        if elsewhere and answer.status == 404 and not _error_document(answer):  # noqa: PLR2004
+            answer = self._ask(self._once, "GET", elsewhere, whole=True)
         if answer.status in {400, 404, _SERVER_ERROR}:
             return None
         if answer.ok and "text/plain" in _kind(answer):
