@@ -74,7 +74,7 @@ def test_a_pipeline_is_uploaded_once_and_its_run_passes_its_gate(lab: Lab) -> No
     first, _ = lab.run("upload")
     again, _ = lab.run("upload", "training")
     assert (first["status"], again["status"], again["version_id"]) == ("done", "cached", first["version_id"])
-    result, told = lab.run("launch", "training", "--wait", "--gate", "auc >= 0.8", "-p", "rate=0.1")
+    result, told = lab.run("launch", "training", "--local-images", "--wait", "--gate", "auc >= 0.8", "-p", "rate=0.1")
     assert (result["state"], result["metrics"], result["version"]) == ("SUCCEEDED", {"train.auc": 0.9}, first["version"])
     assert "launch training: train SUCCEEDED" in told
     with lab.flows.open() as context:
@@ -87,7 +87,7 @@ def test_a_pipeline_is_uploaded_once_and_its_run_passes_its_gate(lab: Lab) -> No
 def test_a_missed_gate_is_exit_code_1(lab: Lab) -> None:
     lab.program(GOOD)
     lab.run("upload")
-    result, told = lab.run("launch", "--gate", "auc >= 0.95", code=1)
+    result, told = lab.run("launch", "--local-images", "--gate", "auc >= 0.95", code=1)
     assert (result["status"], result["state"]) == ("failed", "SUCCEEDED")
     assert "auc is 0.9" in told
 
@@ -95,7 +95,7 @@ def test_a_missed_gate_is_exit_code_1(lab: Lab) -> None:
 def test_a_failing_step_is_exit_code_1_with_the_end_of_its_log(lab: Lab) -> None:
     lab.program(FAILING)
     lab.run("upload")
-    result, told = lab.run("launch", "--wait", code=1)
+    result, told = lab.run("launch", "--local-images", "--wait", code=1)
     assert "task train: exit code 3" in result["message"]
     assert "the last words" in told
     assert (lab.flows.root / result["log"]).read_text().startswith("epoch 1\nthe last words\n")
@@ -104,7 +104,7 @@ def test_a_failing_step_is_exit_code_1_with_the_end_of_its_log(lab: Lab) -> None
 def test_sigterm_ends_the_run_and_its_container(lab: Lab) -> None:
     lab.program(ENDLESS)
     lab.run("upload")
-    with lab.start("launch", "--wait") as child:
+    with lab.start("launch", "--local-images", "--wait") as child:
         wait_for(lab.containers, bool)
         child.send_signal(signal.SIGTERM)
         _, told = child.communicate(timeout=120)
@@ -119,19 +119,19 @@ def test_sigterm_ends_the_run_and_its_container(lab: Lab) -> None:
 def test_the_run_of_a_killed_command_is_taken_up_by_the_next(lab: Lab) -> None:
     lab.program(ENDLESS.replace("sleep 600", "sleep 8; echo -n model > $0; echo -n 0.9 > $1"))
     lab.run("upload")
-    with lab.start("launch", "--wait") as child:
+    with lab.start("launch", "--local-images", "--wait") as child:
         wait_for(lab.containers, bool)
         with lab.flows.open() as context:
             wait_for(lambda: context.ledger.events("run", "local", "training")[0].document["state"], lambda state: state == "STARTED")
         child.kill()
         child.communicate()
-    result, told = lab.run("launch", "--wait")
+    result, told = lab.run("launch", "--local-images", "--wait")
     assert (result["state"], "taking up run" in told) == ("SUCCEEDED", True)
 
 
 def test_a_deadline_ends_the_run(lab: Lab) -> None:
     lab.program(ENDLESS)
     lab.run("upload")
-    result, _ = lab.run("launch", "--wait", "--deadline", "1s", code=1)
+    result, _ = lab.run("launch", "--local-images", "--wait", "--deadline", "1s", code=1)
     assert "the deadline passed" in result["message"]
     wait_for(lab.containers, lambda found: found == [])
