@@ -30,6 +30,16 @@ def test_a_clean_tree_has_a_commit_and_a_branch_and_a_changed_one_is_dirty(tmp_p
     assert git.head(root).dirty
 
 
+def test_a_commit_has_its_tags_and_the_one_that_jenkins_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = repository(tmp_path / "repo")
+    for tag in ("v1.0.0", "nightly"):
+        subprocess.run(["git", "-C", str(root), "tag", tag], check=True, timeout=60)
+    commit = git.head(root).commit or ""
+    assert git.tags_of(root, commit) == ("nightly", "v1.0.0")
+    monkeypatch.setenv("TAG_NAME", "v1.0.1")
+    assert git.tags_of(root, commit) == ("nightly", "v1.0.0", "v1.0.1")
+
+
 def test_a_folder_without_git_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert git.head(tmp_path) == git.Head(commit=None, branch=None, dirty=True)
