@@ -36,8 +36,8 @@ from trainshed.tools.kubeflow_records import (
     Server,
     Trigger,
     Version,
-    objects,
     optional,
+    page,
     pipeline_of,
     recurring_run_of,
     run_of,
@@ -140,7 +140,7 @@ class KubeflowClient:
                 next_step="Remove environments.<name>.kubeflow.namespace.",
             )
         # The health is often told to anybody, so the first thing that needs a login is asked for now.
-        self._requests.get("/experiments", {"namespace": self.namespace, "page_size": "1"}, what="the experiments")
+        page(self._requests.get("/experiments", {"namespace": self.namespace, "page_size": "1"}, what="the experiments"), "experiments")
         made, serves = _version_in(sdk), _version_in(server.version)
         if made and serves and serves[:2] < made[:2]:
             older = f"{self.host} is Kubeflow Pipelines {server.version}, older than the SDK that compiled the pipeline ({sdk})"
@@ -443,11 +443,9 @@ class KubeflowClient:
     def _pages(self, path: str, key: str, query: Mapping[str, str], *, what: str, surely: bool = False) -> Iterator[dict[str, Any]]:
         token, seen = "", {""}
         while True:
-            page = self._requests.get(path, {**query, "page_size": str(_PAGE), "page_token": token}, what=what, surely=surely)
-            if page and not page.keys() & {key, "total_size", "next_page_token"}:
-                raise MalformedAnswer(f"{self.host}: {what}: expected a list of {key}", next_step="Check kubeflow.host.")
-            yield from objects(page, key)
-            token = optional(page, "next_page_token", str)
+            answer = self._requests.get(path, {**query, "page_size": str(_PAGE), "page_token": token}, what=what, surely=surely)
+            yield from page(answer, key)
+            token = optional(answer, "next_page_token", str)
             if token in seen:
                 return
             seen.add(token)

@@ -183,6 +183,13 @@ def objects(document: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
     return found
 
 
+def page(document: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    """Return the objects of a list's page; an empty document is an empty list, one with other words in it is another's."""
+    if document and not document.keys() & {key, "total_size", "next_page_token"}:
+        raise MalformedAnswer(f"Kubeflow answered no list of {key}", next_step=_CHECK_HOST)
+    return objects(document, key)
+
+
 def whole(document: Mapping[str, Any], key: str, default: int = 0) -> int:
     """Return a whole number; proto JSON writes 64-bit ones as texts."""
     value = document.get(key, default)
