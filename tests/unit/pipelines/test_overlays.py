@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import tomllib
 from typing import Any
 
@@ -16,6 +17,7 @@ from trainshed.pipelines.stamp import stamp, stamped
 from trainshed.pipelines.verify import verify
 
 TEXT = compiled()
+READ = json.dumps(documents.load(TEXT, place="x"))  # quicker to read again than YAML
 TRAIN = "inner.deepest.train"
 
 
@@ -27,7 +29,8 @@ def _no_kfp(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def given() -> list[Document]:
-    return documents.load(TEXT, place="x")
+    read: list[Document] = json.loads(READ)
+    return read
 
 
 def told(text: str) -> tuple[Overlay, ...]:
@@ -197,7 +200,7 @@ def test_another_environment_gets_the_template_and_is_checked_all_the_same(given
 
 def test_the_bytes_are_the_same_each_time_and_have_no_aliases() -> None:
     text = '[dev."**"]\ntolerations = [{ key = "a", operator = "Exists" }]\nsecrets = { A = "s#a" }\nlabels = { b = "c", a = "b" }\n'
-    made = {stamp(TEXT, IMAGES, place="x", in_force=InForce(overlays=told(text), environment="dev")) for _ in range(3)}
+    made = {stamp(TEXT, IMAGES, place="x", in_force=InForce(overlays=told(text), environment="dev")) for _ in range(2)}
     assert len(made) == 1
     assert "&id" not in made.pop()
 
