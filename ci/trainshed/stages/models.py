@@ -11,6 +11,7 @@ from trainshed.errors import UsageError, WorkFailed, suggestion
 from trainshed.services.rendering import Model
 from trainshed.services.spec import ModelSource
 from trainshed.stages.context import Context
+from trainshed.tools.kubeflow_records import Artifact
 
 _SUCCEEDED = "SUCCEEDED"
 _STARTED = "STARTED"
@@ -22,19 +23,27 @@ def model_of(context: Context, source: ModelSource) -> Model:
 
     Raises:
         WorkFailed: no run of the pipeline succeeded in this environment, or its model is gone.
-        UsageError: the run has no such output.
+        UsageError: the run has no such output, or several.
     """
     run_id = _last_good(context, source.pipeline)
-    artifacts = context.kubeflow.artifacts(run_id)
-    if source.output not in artifacts:
-        known = f"its outputs: {', '.join(sorted(artifacts))}" if artifacts else "this Kubeflow tells no outputs"
-        message = f"run {run_id} of {source.pipeline} has no output '{source.output}'{suggestion(source.output, artifacts)} ({known})"
-        raise UsageError(message, next_step="Mend model.output.")
-    uri = artifacts[source.output].uri
+    uri = _chosen(source, run_id, context.kubeflow.artifacts(run_id)).uri
     path = local_path(uri) if context.prediction.embedded else ""
     if path and not Path(path).exists():
         raise WorkFailed(f"the model of run {run_id} is gone: {path}", next_step=_again(source.pipeline))
     return Model(uri=uri, run_id=run_id, path=path)
+
+
+def _chosen(source: ModelSource, run_id: str, artifacts: Mapping[str, Artifact]) -> Artifact:
+    """Return the output that is meant: by its whole path, or the one whose path ends so (``train.model`` of ``inner.train.model``)."""
+    ends = [path for path in artifacts if path == source.output] or [path for path in artifacts if path.endswith(f".{source.output}")]
+    if len(ends) == 1:
+        return artifacts[ends[0]]
+    place = f"run {run_id} of {source.pipeline}"
+    if ends:
+        raise UsageError(f"{place} has several outputs '{source.output}': {', '.join(sorted(ends))}", next_step="Name one in model.output.")
+    known = f"its outputs: {', '.join(sorted(artifacts))}" if artifacts else "its tasks gave no artifacts"
+    message = f"{place} has no output '{source.output}'{suggestion(source.output, artifacts)} ({known})"
+    raise UsageError(message, next_step="Mend model.output.")
 
 
 def local_path(uri: str) -> str:

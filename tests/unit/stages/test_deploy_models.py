@@ -137,7 +137,17 @@ def test_an_output_that_the_run_does_not_have_is_a_usage_error_with_a_suggestion
     assert result.exit_code == UsageError.exit_code
     assert "perhaps you meant 'train.model'" in result.message
     kubeflow.outputs.clear()
-    assert "this Kubeflow tells no outputs" in desk.result().message
+    assert "its tasks gave no artifacts" in desk.result().message
+
+
+def test_an_output_of_a_nested_pipeline_is_found_by_the_end_of_its_path_while_it_is_the_only_one(desk: Desk, kubeflow: Runs) -> None:
+    model = trained(desk, kubeflow, "run-1")
+    outputs = kubeflow.outputs["run-1"]
+    outputs["condition-1.train.model"] = outputs.pop("train.model")
+    desk.ecs.steps = [complete]
+    assert desk.result().details["model"]["uri"] == model.as_uri()
+    outputs["inner.train.model"] = outputs["condition-1.train.model"]
+    assert "several outputs 'train.model': condition-1.train.model, inner.train.model" in desk.result().message
 
 
 def test_a_model_that_is_gone_is_said(desk: Desk, kubeflow: Runs) -> None:
