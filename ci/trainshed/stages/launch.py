@@ -72,6 +72,8 @@ def launch(  # noqa: PLR0913 - the options of the command
     )
     if resume is not None:
         _require_alone(asked, names=names, params_file=params_file, local_images=local_images, wait=wait)
+        if not resume.strip():
+            raise UsageError("--resume: which run?", next_step="Name it by its id, or leave --resume out.")
         return _resumed(context, resume.strip(), asked, ends=ends)
     selected = upload.selected(context, names)
     chosen = profiles(context, selected, asked, wait=wait)

@@ -28,12 +28,18 @@ _NEEDED = frozenset({"pipeline_id", "version_id", "version"})
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """A version to run. ``source`` says why it is this one; ``commit`` and ``build_url`` say what made it, empty where nothing does."""
+    """A version to run.
+
+    ``source`` says why it is this one; ``commit`` and ``build_url`` say what made it, empty where nothing does.
+
+    ``changed``: of a tree with changes that are not committed.
+    """
 
     version: Version
     source: str
     commit: str = ""
     build_url: str = ""
+    changed: bool = False
 
 
 class References:
@@ -87,6 +93,7 @@ class References:
             source=f"version {version.name} of this tree (its own images)",
             commit=self._head.commit or "",
             build_url=self._context.build_url or "",
+            changed=self._head.dirty,
         )
 
     @cached_property

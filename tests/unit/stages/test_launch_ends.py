@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.launching import Lab, trained
-from trainshed.errors import RemoteError, UsageError
+from trainshed.errors import Interrupted, RemoteError, UsageError
 from trainshed.ledger.store import Ledger
 from trainshed.reports import junit
 from trainshed.settings import Tier
@@ -172,6 +172,20 @@ def test_what_says_how_to_start_a_run_is_refused_beside_one_that_was_started(lab
         lab.launch(resume="run-1", **options)
     assert f": {named} can change nothing of it" in caught.value.message
     assert lab.kubeflow.asked == []
+
+
+def test_a_blank_run_is_none_at_all(lab: Lab) -> None:
+    with pytest.raises(UsageError, match="--resume: which run"):
+        lab.launch(resume=" ")
+
+
+def test_a_run_that_ended_while_the_command_was_told_to_end_is_told_as_not_judged(lab: Lab) -> None:
+    lab.kubeflow.unread = Interrupted("interrupted")
+    report = lab.report(gates=["auc >= 0.8"])
+    (result,) = report.results
+    assert (report.exit_code, result.status) == (130, "aborted")
+    assert "run run-1 SUCCEEDED, and was not judged" in result.message
+    assert "terminate run-1" not in lab.kubeflow.asked
 
 
 def test_a_ledger_that_cannot_keep_a_run_is_said_with_the_way_back(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

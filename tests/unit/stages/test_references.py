@@ -183,6 +183,7 @@ def test_a_build_the_embedded_kubeflow_and_local_images_take_the_trees_own(world
     world.stamped = stamped
     found = world.reference(**where)
     assert (found.version.name, found.source) == ("own", "version own of this tree (its own images)")
+    assert (found.commit, found.changed) == (HERE, False)
     world.uploaded = False
     with pytest.raises(UsageError, match="the stamped pipeline of this tree was not uploaded") as caught:
         world.reference(**where)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from trainshed.console import Console
 from trainshed.errors import Interrupted, RemoteError, TrainshedError
 from trainshed.results import Report, Result, Status
-from trainshed.stages.run import _Flow
+from trainshed.stages.context import Context
+from trainshed.stages.run import _Flow, _launch, _Runs
 
 GREEN = Report(stage="images", results=(Result(name="train", stage="build", status=Status.DONE),))
 
@@ -55,3 +59,17 @@ def test_no_stage_begins_after_the_deadline() -> None:
     made.go("launch", lambda: raised(AssertionError("not reached")))  # type: ignore[arg-type]
     assert (made.report().exit_code, made.report().results[-1].name) == (1, "launch")
     assert "the deadline passed before launch, which was not begun. Give more time with --deadline." in said.getvalue()
+
+
+def test_what_was_just_built_is_launched_with_all_that_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+
+    def launch(_: Context, names: Sequence[str], **options: Any) -> Report:
+        given.update(options, names=names)
+        return GREEN
+
+    monkeypatch.setattr("trainshed.stages.launch.launch", launch)
+    wanted = _Runs(parameters={"rate": "1"}, params_file=Path("p.yaml"), profile="quick", gates=["auc > 0"], wait=True)
+    assert _launch(cast(Context, None), ["training"], flow(io.StringIO()), wanted) is GREEN
+    told = {"parameters": {"rate": "1"}, "params_file": Path("p.yaml"), "profile": "quick", "gates": ["auc > 0"], "wait": True}
+    assert given == {"names": ["training"], "local_images": True, "deadline": None, **told}

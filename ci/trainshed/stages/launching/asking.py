@@ -37,8 +37,8 @@ class Prepared:
     """A run that can be started: everything about it is checked.
 
     ``source`` says why it is this version; ``specification`` is what runs instead of the version's own, None where that runs;
-    ``commit`` and ``build_url`` are of what made the version. ``known`` is false for a run that was taken up without a record of it
-    or of its version: whatever it is, its model is nobody's to deploy.
+    ``commit`` and ``build_url`` are of what made the version, ``changed`` where its tree was not committed. ``known`` is false for a
+    run that was taken up without a record of it or of its version: whatever it is, its model is nobody's to deploy.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Prepared:
     specification: Mapping[str, Any] | None = field(default=None, repr=False)
     commit: str = ""
     build_url: str = ""
+    changed: bool = False
     known: bool = True
 
 
@@ -152,6 +153,7 @@ def prepare(context: Context, references: References, template: Template, profil
         specification=None if cached is None else caching.with_caching(spec, enabled=cached),
         commit=found.commit,
         build_url=found.build_url,
+        changed=found.changed,
     )
 
 

@@ -34,7 +34,7 @@ def description(context: Context, prepared: Prepared) -> tuple[str, list[str]]:
     lines = [
         f"pipeline: {prepared.name}",
         f"version: {prepared.version.name}{changed}",
-        *([f"commit: {prepared.commit[:_SHORT]}"] if prepared.commit else []),
+        *([f"commit: {prepared.commit[:_SHORT]}{' (with changes)' if prepared.changed else ''}"] if prepared.commit else []),
         *(f"label {name}: {value}" for name, value in prepared.labels.items()),
         f"by: {by}",
         *([f"build: {prepared.build_url}"] if prepared.build_url and prepared.build_url != by else []),

@@ -128,6 +128,9 @@ class Runs:
             except TrainshedError as error:
                 self._context.console.warning(f"the end of run {one.run.id} is not in the ledger: {error.message}")
             self._finish(self._result(one, Status.ABORTED, message="interrupted: its run was told to end", state="CANCELED"))
+        elif one.prepared.name not in self._results:
+            message = f"interrupted: run {one.run.id} {one.run.state}, and was not judged. {_resume(one.run)}"
+            self._finish(self._result(one, Status.ABORTED, message=message))
 
     def _end(self, one: _Launched) -> None:
         """Judge a run that ended, record it and show it."""
