@@ -24,7 +24,6 @@ from trainshed.tools.kubeflow_records import Conflict, Denied, MalformedAnswer, 
 API = "/apis/v2beta1"
 _TRIES = 4
 _LOOKS = 4
-_LONGEST_SURE_PAUSE = 5.0
 _MOST_SAID = 600
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _LOGIN_WANTED = _REDIRECTS | {401}
@@ -235,7 +234,7 @@ class Creation(Generic[T]):
                     return found
                 if attempt == _TRIES - 1:
                     raise
-                self._pause(max(getattr(error, "pause", 0.0), backoff(attempt + 1)), lost=lost)
+                process.pause(max(getattr(error, "pause", 0.0), backoff(attempt + 1)))  # nothing was made: SIGTERM may end it here
         raise AssertionError("the last try returns or raises")
 
     def _taken(self, conflict: Conflict, *, lost: bool) -> T | None:
@@ -281,14 +280,6 @@ class Creation(Generic[T]):
             f"{self.what}: it is not known whether it was made: {cause.message}{more}",
             next_step="Look for it in Kubeflow by this name before you make it again.",
         )
-
-    def _pause(self, seconds: float, *, lost: bool) -> None:
-        if not (self.surely and lost):
-            process.pause(seconds)
-            return
-        time.sleep(min(seconds, _LONGEST_SURE_PAUSE))
-        if process.stopping.is_set():
-            raise Interrupted("interrupted")
 
 
 def _fate(error: RemoteError) -> Fate:

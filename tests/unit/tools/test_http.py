@@ -14,7 +14,7 @@ import pytest
 
 from trainshed.errors import Interrupted, RemoteError
 from trainshed.tools import process
-from trainshed.tools.http import Http, Response, is_loopback, place, proxy_for
+from trainshed.tools.http import Http, NoAnswer, Response, is_loopback, place, proxy_for
 
 Answer = Callable[["Handler"], None]
 
@@ -181,8 +181,9 @@ def test_the_pause_that_a_server_asks_for_is_made_within_reason(
 def test_an_answer_that_is_cut_off_is_asked_for_again_and_then_told(server: Server, pauses: list[float]) -> None:
     server.answers = [cut_off, cut_off]
     with Http(retries=1) as client:
-        with pytest.raises(RemoteError, match=rf"{server.url}/x: the connection broke \(IncompleteRead\)"):
+        with pytest.raises(NoAnswer, match=rf"{server.url}/x: the connection broke \(IncompleteRead\)") as caught:
             client.request("GET", f"{server.url}/x?token=hush")
+        assert caught.value.sent
         server.answers = [cut_off]
         assert client.request("GET", server.url).status == 200
     assert len(pauses) == 2
@@ -232,8 +233,9 @@ def test_redirects_are_answers_unless_asked_to_be_followed(server: Server) -> No
 
 @pytest.mark.sockets
 def test_a_refused_connection_is_told_without_credentials_and_query(pauses: list[float]) -> None:
-    with Http(retries=1) as client, pytest.raises(RemoteError) as caught:
+    with Http(retries=1) as client, pytest.raises(NoAnswer) as caught:
         client.request("POST", "http://name:hush@127.0.0.1:1/x?token=hush", json={})
+    assert not caught.value.sent
     assert caught.value.message == "http://127.0.0.1:1/x: no connection (Connection refused)"
     assert len(pauses) == 1
 

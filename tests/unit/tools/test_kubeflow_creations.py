@@ -24,7 +24,13 @@ pytestmark = pytest.mark.sockets
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Record the pauses instead of making them."""
     made: list[float] = []
-    monkeypatch.setattr(process, "pause", made.append)
+
+    def pause(seconds: float) -> None:
+        made.append(seconds)
+        if process.stopping.is_set():
+            raise Interrupted("interrupted")
+
+    monkeypatch.setattr(process, "pause", pause)
     monkeypatch.setattr("time.sleep", made.append)
     return made
 
