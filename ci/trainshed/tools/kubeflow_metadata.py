@@ -27,6 +27,8 @@ _HOST = "Check that environments.<name>.kubeflow.host is the address of Kubeflow
 _LOGIN_WANTED = frozenset({301, 302, 303, 307, 308, 401, 403})
 _NOT_FOUND, _UNAUTHENTICATED = 5, 16
 _RUN_STATES = {"COMPLETE": "SUCCEEDED", "CACHED": "SUCCEEDED", "CANCELED": "SKIPPED", "NEW": "PENDING"}
+_WANTED = ("outputs", "pod_name", "cached_execution_id")
+_OF_GRAPHS = frozenset({"total_dag_tasks", "iteration_count"})
 _OF_THE_STORE = frozenset({"display_name", "store_session_info"})  # put there by Kubeflow, not by the task
 
 
@@ -207,7 +209,7 @@ def _unwrapped(value: Any) -> Any:  # noqa: ANN401 - from JSON to JSON
 
 
 def _execution(told: Any, path: str, artifacts: Mapping[str, Artifact]) -> Execution:  # noqa: ANN401 - a message
-    properties = {key: _value(value) for key, value in told.custom_properties.items()}
+    properties = {key: _value(told.custom_properties[key]) for key in _WANTED if key in told.custom_properties}
     given, known = properties.get("outputs"), 0 <= told.last_known_state < len(STATES)
     state = STATES[told.last_known_state] if known else "UNKNOWN"
     final = state in {"COMPLETE", "CACHED", "FAILED", "CANCELED"}
@@ -216,7 +218,7 @@ def _execution(told: Any, path: str, artifacts: Mapping[str, Artifact]) -> Execu
         path=path,
         state=_RUN_STATES.get(state, state),
         node=str(properties.get("pod_name") or ""),
-        dag=told.type == "system.DAGExecution" or "total_dag_tasks" in properties or "iteration_count" in properties,
+        dag=told.type == "system.DAGExecution" or not _OF_GRAPHS.isdisjoint(told.custom_properties),
         cached=state == "CACHED" or bool(properties.get("cached_execution_id")),
         started=_time(told.create_time_since_epoch),
         ended=_time(told.last_update_time_since_epoch) if final else "",
