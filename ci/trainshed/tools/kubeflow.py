@@ -430,11 +430,18 @@ class KubeflowClient:
 
     def enable_recurring_run(self, identifier: str) -> None:
         """Let a recurring run start runs."""
-        self._requests.post(f"/recurringruns/{_part(identifier)}:enable", {}, what=f"recurring run {identifier}", repeat=True)
+        self._switch(identifier, "enable")
 
     def disable_recurring_run(self, identifier: str) -> None:
         """Let a recurring run start no more runs."""
-        self._requests.post(f"/recurringruns/{_part(identifier)}:disable", {}, what=f"recurring run {identifier}", repeat=True)
+        self._switch(identifier, "disable")
+
+    def _switch(self, identifier: str, action: str) -> None:
+        what = f"recurring run {identifier}"
+        if self._requests.post(f"/recurringruns/{_part(identifier)}:{action}", {}, what=what, repeat=True):
+            raise MalformedAnswer(
+                f"{self.host}: {what}: {action}: the API answers this with an empty document", next_step="Check kubeflow.host."
+            )
 
     def delete_recurring_run(self, identifier: str) -> None:
         """Delete a recurring run; its runs stay."""
