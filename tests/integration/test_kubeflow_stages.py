@@ -82,6 +82,9 @@ def test_a_pipeline_is_uploaded_once_and_its_run_passes_its_gate(lab: Lab) -> No
         model = context.kubeflow.artifacts(result["run_id"])["train.model"]
     assert (event["good"], event["artifacts"]["train.model"]["uri"]) == (True, model.uri)
     assert Path(urlsplit(model.uri).path).read_text() == "model"
+    again, told = lab.run("launch", "--resume", result["run_id"], "--gate", "auc >= best")
+    assert (again["run_id"], [gate["passed"] for gate in again["gates"]]) == (result["run_id"], [True, True])
+    assert "passed gate auc >= 0.8: auc is 0.9" in told
 
 
 def test_a_missed_gate_is_exit_code_1(lab: Lab) -> None:
