@@ -152,11 +152,13 @@ def creates(method: str, path: str) -> bool:
 def faults(method: str, path: str) -> Iterator[Fault]:
     """Yield the faults for a request: for ever, once where that may pass, and at creations after the work was done."""
     creation = creates(method, path)
-    for kind in KINDS_EVERYWHERE if creation or (method, path) in {HEALTH, LOGIN} else FEW:
+    every = path.endswith(("/upload_version", "/runs", "/recurringruns")) or (method, path) in {HEALTH, LOGIN}
+    for kind in KINDS_EVERYWHERE if every else FEW:
         yield Fault(method, path, kind, times=None)
         if kind in PASSING or (kind in MALFORMED and creation):
             yield Fault(method, path, kind, times=1)
-    for kind in (*KINDS_EVERYWHERE, *MORE_AT_CREATIONS) if creation else ():
+    after = (*KINDS_EVERYWHERE, *MORE_AT_CREATIONS) if every else (*FEW, "409", "500", "504")
+    for kind in after if creation else ():
         yield Fault(method, path, kind, times=1, after=True)
 
 
