@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -169,6 +169,9 @@ def _empty_ledger() -> bytes:
 @dataclass
 class _Known:
     found: Reference
+
+    def check_ahead(self, names: Iterable[str]) -> None:
+        assert list(names) == ["training"]
 
     def reference(self, name: str) -> Reference:
         if name != "training":

@@ -48,14 +48,14 @@ def test_an_engine_that_does_not_answer_is_one_error_of_one_line(trial: Trial, c
 
 def test_a_kubeflow_that_does_not_answer_starts_no_run(trial: Trial) -> None:
     trial.settle()
-    said = trial.refused("launch", "flow", code=5)
+    said = trial.refused("launch", "flow", "--local-images", code=5)
     assert said.startswith(f"http://{NOBODY}/apis/v2beta1/")
 
 
 def test_a_kubeflow_that_does_not_answer_takes_no_upload(trial: Trial) -> None:
     trial.settle()
-    (result,) = trial.failed("upload", code=5)
-    assert result["message"].startswith(f"http://{NOBODY}/apis/v2beta1/pipelines/names/flow: no connection (Connection refused)")
+    said = trial.refused("upload", code=5)
+    assert said.startswith(f"http://{NOBODY}/apis/v2beta1/healthz: no connection (Connection refused)")
 
 
 def test_a_prediction_service_that_does_not_answer_is_changed_nothing_in(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,10 +110,10 @@ def uploaded(trial: Trial, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_a_parameter_that_is_unknown_missing_or_of_a_wrong_type_starts_no_run(
     uploaded: Trial, parameters: tuple[str, ...], said: str
 ) -> None:
-    assert uploaded.refused("launch", "flow", *(word for text in parameters for word in ("-p", text))) == said
+    assert uploaded.refused("launch", "flow", "--local-images", *(word for text in parameters for word in ("-p", text))) == said
 
 
 def test_the_same_holds_for_parameters_of_a_file(uploaded: Trial) -> None:
     uploaded.write("params.yaml", "rows: ten\nrat: 1\n")
-    said = uploaded.refused("launch", "--params", "params.yaml")
+    said = uploaded.refused("launch", "--local-images", "--params", "params.yaml")
     assert "no parameter 'rat'; perhaps you meant 'rate'" in said

@@ -77,10 +77,11 @@ def launch(  # noqa: PLR0913 - the options of the command
         return _resumed(context, resume.strip(), asked, ends=ends)
     selected = upload.selected(context, names)
     chosen = profiles(context, selected, asked, wait=wait)
-    _require_ready(context)
     references = References(context, local_images=local_images)
+    references.check_ahead(template.name for template in selected)
+    _reach(context)
     prepared = [asking.prepare(context, references, template, chosen[template.name], asked) for template in selected]
-    _require_ready(context, [asking.sdk_of(each) for each in prepared])
+    _warn(context, [asking.sdk_of(each) for each in prepared])
     followed = any(each.gates for each in prepared) if wait is None else wait
     return Runs(context, follow_them=followed, ends=ends).launch(prepared)
 
@@ -98,7 +99,8 @@ def profiles(context: Context, templates: Sequence[Template], asked: Asked, *, w
 
 
 def _resumed(context: Context, run_id: str, asked: Asked, *, ends: float | None) -> Report:
-    _require_ready(context)
+    _reach(context)
+    _warn(context)
     prepared, run = resuming.take_up(context, run_id, asked.gates)
     return Runs(context, follow_them=True, ends=ends).take_up(prepared, run)
 
@@ -122,8 +124,15 @@ def _require_alone(asked: Asked, *, names: Sequence[str], params_file: Path | No
         raise UsageError(message, next_step="Give --resume with --gate and --deadline only.")
 
 
-def _require_ready(context: Context, sdks: Sequence[str] = ("",)) -> None:
-    """Prove that Kubeflow can be worked with; what it warns of is shown."""
+def _reach(context: Context) -> None:
+    """Prove that the ledger and Kubeflow can be worked with, the nearer one first."""
+    if context.has_ledger:
+        _ = context.ledger
+    context.kubeflow.require_ready()
+
+
+def _warn(context: Context, sdks: Sequence[str] = ("",)) -> None:
+    """Show what Kubeflow warns of, given the SDKs that compiled the pipelines."""
     newest = max(sdks, key=lambda sdk: [int(number) for number in re.findall(r"\d+", sdk)], default="")
     for warning in context.kubeflow.require_ready(sdk=newest):
         context.console.warning(warning)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -59,6 +59,16 @@ class References:
         self._own_first = bool(context.build_url) or context.config.environment.kubeflow.host is None
         self._manifests: dict[int, Mapping[str, Any] | None] = {}
         self._asked = "no green build of this branch uploaded it"
+
+    def check_ahead(self, names: Iterable[str]) -> None:
+        """Read the tree's own pipelines where nothing else will do, before anything is asked.
+
+        Raises:
+            UsageError: there is no lock of this tree, or one is not stamped from it.
+        """
+        if self._only_own:
+            for name in names:
+                upload.read_stamped(self._context, self._lock, name)
 
     def version(self, name: str) -> tuple[Version, str]:
         """Return the version of a pipeline to run, and why it is this one; see `reference`."""
