@@ -169,7 +169,7 @@ def test_the_environment_is_empty_and_what_is_printed_goes_to_the_log(root: Path
     assert "pipeline_templates/_words.py" in outcome.reads
     assert "enableCache: true" in outcome.text
     log = (root / "build" / "logs" / "prints.log").read_text()
-    allowed = {"COMPONENTS", "HOME", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "PYTHONHASHSEED", "PYTHONUTF8", "TMPDIR", "TZ"}
+    allowed = {"COMPONENTS", "HOME", "LC_ALL", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "PYTHONHASHSEED", "PYTHONUTF8", "TMPDIR", "TZ"}
     names, place = log.splitlines()[:2]
     assert {name.strip("' ") for name in names.strip("[]").split(",")} <= allowed
     assert place == f"{root} {root / 'components'} True []"
@@ -186,6 +186,11 @@ VARYING = {
     "places": ("", "str(id(object()))"),
     "sets": ("", "'-'.join({'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'})"),
     "listing": ("from pathlib import Path", "'-'.join(path.name for path in Path('components').iterdir())"),
+    "globbing": ("import glob", "'-'.join(glob.glob('components/*/component.yaml'))"),
+    "walking": ("import os", "'-'.join(name for folder in os.walk('components') for name in folder[1])"),
+    "host": ("import socket", "socket.gethostname()"),
+    "node": ("import platform", "platform.node() + platform.uname().node"),
+    "user": ("import getpass", "getpass.getuser()"),
 }
 
 
@@ -199,6 +204,8 @@ def test_what_differs_each_time_is_told_with_its_place_and_all_else_stays(root: 
     sources = {
         name: f"{begin}\n{PIPELINE}\n@dsl.pipeline\ndef {name}():\n    step(word={value})\n" for name, (begin, value) in VARYING.items()
     }
+    sources["anchored"] = f"{PIPELINE}\n@dsl.pipeline\ndef anchored():\n    step(word=__file__)\n"
+    sources["literal"] = f"import os\n{PIPELINE}\n@dsl.pipeline\ndef literal():\n    step(word='{root}/data')\n"
     sources["steady"] = f"{steady}{PIPELINE}\n@dsl.pipeline\ndef steady():\n    step(word=' '.join(words))\n"
     sources["second"] = (
         f"import time\nassert time.time() < {time.time() + 86400}\n{PIPELINE}\n@dsl.pipeline\ndef second():\n    step(word='x')\n"
@@ -210,6 +217,13 @@ def test_what_differs_each_time_is_told_with_its_place_and_all_else_stays(root: 
         place = "root.dag.tasks.step.inputs.parameters.word.runtimeValue.constant"
         assert error.message == f"pipeline_templates/{name}.py: compiles to something else each time; first at {place}"
         assert error.next_step.startswith("Look there for what comes from a set, random, uuid, the clock, ")
+    anchored = outcomes["anchored"]
+    assert isinstance(anchored, UsageError)
+    assert anchored.message == (
+        f"pipeline_templates/anchored.py: holds the path of a folder of this machine, {root}; "
+        "first at root.dag.tasks.step.inputs.parameters.word.runtimeValue.constant"
+    )
+    assert f"{root}/data" in good(outcomes["literal"]).text
     assert "2024-02-29 extract train 1970-01-01" in " ".join(good(outcomes["steady"]).text.split())
     failing = outcomes["second"]
     assert isinstance(failing, UsageError)

@@ -150,8 +150,15 @@ def test_every_file_that_was_read_is_a_cause_to_compile_again(warm: Room) -> Non
     assert cause() == "changed: pipeline_templates/_names.py"
     assert "name: other-training" in warm.file("training.template.yaml").read_text()
     (warm.root / "pipeline_templates" / "_names.py").unlink()
-    template.write_text(TEMPLATE)
+    (warm.root / "names").mkdir()
+    template.write_text("import glob\nNAME = '-'.join(['new', *sorted(glob.glob('*', root_dir='names'))])\n" + TEMPLATE)
+    template.write_text(template.read_text().replace('name="small-training"', "name=NAME"))
     assert cause() == "removed: pipeline_templates/_names.py, changed: pipeline_templates/training.py"
+    (warm.root / "names" / "more").touch()
+    assert cause() == "changed: names"
+    assert "name: new-more" in warm.file("training.template.yaml").read_text()
+    template.write_text(TEMPLATE)
+    assert cause() == "changed: pipeline_templates/training.py"
     record = warm.root / ".trainshed" / "pipelines" / "training.json"
     document = json.loads(record.read_text())
     document["versions"]["kfp"] = "2.16.0"

@@ -16,6 +16,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 _NETWORK_ALLOWED = {"socket.__new__", "socket.gethostname"}
 _PROGRAMS = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "pty.spawn", "os.kill", "os.killpg"}
 _CHANGES = {"os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.symlink", "os.link", "os.truncate", "os.chmod", "os.chown"}
+_LISTINGS = {"os.listdir", "os.scandir"}
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -33,8 +34,8 @@ class Refused(BaseException):
 class Guard:
     """Watches one process, from `on` until `off`.
 
-    ``reads`` holds the files of the project that were opened, relative to ``root``; ``refused`` is the first thing that was refused,
-    kept because code may catch it. ``scratch`` may be written.
+    ``reads`` holds the files of the project that were opened and the folders that were listed, relative to ``root``; ``refused`` is
+    the first thing that was refused, kept because code may catch it. ``scratch`` may be written.
     """
 
     def __init__(self, *, root: Path, scratch: Path) -> None:
@@ -86,6 +87,8 @@ class Guard:
             return
         if event == "open":
             self._opened(arguments[0], arguments[2])
+        elif event in _LISTINGS:
+            self._listed(arguments[0] or os.curdir)
         elif event in _CHANGES:
             for path in arguments[:2]:
                 self._changed(path)
@@ -100,6 +103,11 @@ class Guard:
         elif isinstance(path, (str, bytes, os.PathLike)) and self.is_own(os.fsdecode(path)):
             self.reads.add(self.shown(os.fsdecode(path)))
 
+    def _listed(self, path: object) -> None:
+        """Remember a folder, for a file that is added there may count too; Python itself lists those that it imports from."""
+        if isinstance(path, (str, bytes, os.PathLike)) and self.is_own(os.fsdecode(path)) and not _is_importing():
+            self.reads.add(self.shown(os.fsdecode(path)))
+
     def _changed(self, path: object) -> None:
         if not isinstance(path, (str, bytes, os.PathLike)):
             return
@@ -111,6 +119,13 @@ class Guard:
         refused = Refused(message, self.caller(), next_step)
         self.refused = self.refused or refused
         raise refused
+
+
+def _is_importing() -> bool:
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 - there is no public way
+    while frame is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    return frame is not None and frame.f_code.co_filename.startswith("<frozen importlib")
 
 
 def _below(path: str, folder: str) -> bool:

@@ -1,28 +1,63 @@
 """Another day on another machine: what the second compilation of a template sees otherwise, so that whatever depends on it shows.
 
-Sets and random numbers differ by themselves between two processes with different hash seeds. Clocks and the order of a folder's files
-do not: the one because both run in the same second, the other because it is the same file system.
+Sets and random numbers differ by themselves between two processes with different hash seeds. Clocks, the order of a folder's files and
+the machine's name do not: both run in the same second, on the same file system of the same machine.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import os
+import platform
+import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 _DAYS = 400
 _SECONDS = _DAYS * 86400
+_HOST = "elsewhere"
 
 
 def begin() -> None:
-    """Shift the clocks by more than a year, and turn the order of files in folders around, for the rest of this process."""
-    listed = os.listdir
+    """Shift the clocks by more than a year, turn the order of files in folders around, and name the machine another one."""
+    listed, scanned = os.listdir, os.scandir
     _set(os, "listdir", lambda *given: listed(*given)[::-1])
+    _set(os, "scandir", lambda *given: _Backwards(scanned(*given)))
     _shift_seconds()
     _shift_dates()
+    _rename()
+
+
+class _Backwards:
+    """The entries of a folder in the opposite order, with what else `os.scandir` promises."""
+
+    def __init__(self, entries: Any) -> None:  # noqa: ANN401 - the class cannot be named
+        with entries:
+            self._entries: Iterator[Any] = iter([*entries][::-1])
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:  # noqa: ANN401
+        return next(self._entries)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_told: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._entries = iter(())
+
+
+def _rename() -> None:
+    told = os.uname()
+    _set(os, "uname", lambda: os.uname_result((told.sysname, _HOST, told.release, told.version, told.machine)))
+    _set(socket, "gethostname", lambda: _HOST)
+    _set(platform, "node", lambda: _HOST)  # which remembers what it was told first
 
 
 def _set(module: ModuleType, name: str, value: object) -> None:

@@ -26,7 +26,7 @@ from trainshed.stages.context import Context
 from trainshed.tools import compiler
 
 STAGE = "compile"
-RULES = "2"
+RULES = "3"
 """Part of every record: raised when the same template compiles to something else for a reason that stands in this package."""
 
 
@@ -234,8 +234,10 @@ def _cause(project: Project, record: _Record | None, current: Mapping[str, str],
 
 
 def _digest(path: Path) -> str:
+    """Digest a file's content or the names in a folder; empty for what is not there."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        content = "\0".join(sorted(file.name for file in path.iterdir())).encode() if path.is_dir() else path.read_bytes()
+        return hashlib.sha256(content).hexdigest()
     except OSError:
         return ""
 

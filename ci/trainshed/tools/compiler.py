@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from trainshed.tools import process
 LIMIT_SECONDS = 60.0
 _START_SECONDS = 120.0
 _NO_KFP = 4
-_KEPT = ("PATH", "LD_LIBRARY_PATH")
+_KEPT = ("LD_LIBRARY_PATH",)
 _KEPT_PREFIXES = ("COVERAGE_",)  # so that the tests of this package measure the child too
 _VARIES = (
     "Look there for what comes from a set, random, uuid, the clock, a folder's files, or a path of this machine: "
@@ -66,7 +68,8 @@ def compile_all(
     """Compile files in a child process; one file's error is its own.
 
     A template that is code is compiled twice, in two processes side by side, of which the second sees another hash seed, home, day and
-    order of files. What is not the same byte for byte is an error: it would be another version of the pipeline in every build.
+    order of files, and another name of machine and user. What is not the same byte for byte, or holds the project's own folder, is an
+    error: it would be another version of the pipeline in every build.
 
     A template's code runs with the project's root as its working folder, so ``components/train/component.yaml`` is found; the
     variable ``COMPONENTS`` holds the components' folder, and modules beside the template can be imported.
@@ -124,8 +127,9 @@ class _Room:
         home = folder / name
         home.mkdir()
         kept = {key: value for key, value in settings.child_environment().items() if key in _KEPT or key.startswith(_KEPT_PREFIXES)}
-        fixed = {"HOME": str(home), "TMPDIR": str(home), "COMPONENTS": str(components), "PYTHONUTF8": "1", "TZ": "UTC"}
-        self._environment = {**kept, **fixed, "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": seed}
+        own = {"HOME": str(home), "TMPDIR": str(home), "LOGNAME": name, "PYTHONHASHSEED": seed}
+        fixed = {"PATH": os.defpath, "COMPONENTS": str(components), "PYTHONUTF8": "1", "TZ": "UTC", "LC_ALL": "C.UTF-8"}
+        self._environment = {**kept, **fixed, **own}
 
     def run(self, entries: Sequence[Mapping[str, Any]], timeout: float) -> None:
         """Do jobs, one after the other."""
@@ -148,12 +152,30 @@ def _result(job: Job, entry: Mapping[str, Any], again: Mapping[str, Any] | None)
         return first
     if isinstance(second, UsageError):
         return UsageError(f"{second.message} (only when it is compiled a second time)", next_step=_VARIES)
-    if first.text == second.text:
-        return first
     place = str(job.source.relative_to(entry["root"]) if job.source.is_relative_to(entry["root"]) else job.source)
+    if first.text == second.text:
+        return _without_paths(first, Path(entry["root"]), place) if again is not None else first
     here, there = (documents.load(each.text, place=place) for each in (first, second))
     where = documents.difference(here, there) or "the description in its header"
     return UsageError(f"{place}: compiles to something else each time; first at {where}", next_step=_VARIES)
+
+
+def _without_paths(compiled: Compiled, root: Path, place: str) -> Compiled | UsageError:
+    """Refuse what holds the project's folder on this machine, unless a file that was read says so: an image may have such a folder."""
+    told = [item for document in documents.load(compiled.text, place=place) for item in documents.strings(document)]
+    for folder in {str(root), os.path.realpath(root)} - {os.sep}:
+        words = re.compile(rf"(?<![\w.-]){re.escape(folder)}(?![\w.-])")
+        where = next((path for path, text in told if words.search(text)), "")
+        if where and not any(words.search(_content(root / name)) for name in compiled.reads):
+            return UsageError(f"{place}: holds the path of a folder of this machine, {folder}; first at {where}", next_step=_VARIES)
+    return compiled
+
+
+def _content(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _one(entry: Mapping[str, Any]) -> Compiled | UsageError:

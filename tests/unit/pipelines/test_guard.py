@@ -122,3 +122,12 @@ def test_a_project_below_pythons_own_folder_is_still_the_projects(tmp_path: Path
     assert not guard.is_own(str(tmp_path / "project" / "scratch" / "x"))
     assert not guard.is_own(str(tmp_path / "lib" / "x.py"))
     assert guard.shown(str(tmp_path / "lib")) == str(tmp_path / "lib")
+
+
+def test_folders_that_are_listed_are_told_but_for_those_that_python_imports_from(guard: Guard, root: Path) -> None:
+    (root / "rules").mkdir()
+    for event, path in (("os.listdir", str(root / "rules")), ("os.scandir", root / "scratch"), ("os.listdir", "/usr"), ("os.scandir", 3)):
+        guard.audit(event, (path,))
+    listing = compile("listed('os.listdir', (folder,))", "<frozen importlib._bootstrap_external>", "exec")
+    exec(listing, {"listed": guard.audit, "folder": str(root)})  # noqa: S102 - code that Python believes to be its importing
+    assert guard.reads == {"rules"}
