@@ -20,7 +20,7 @@ from trainshed.pipelines.documents import Document
 from trainshed.results import Status
 from trainshed.stages.context import Context
 
-_EVENTS = 40
+_EVENTS = 60
 _RECENT = 5
 _LONGEST = 5
 _MINUTE, _HOUR = 60.0, 3600.0
@@ -116,21 +116,29 @@ def spoken(seconds: float) -> str:
 
 
 def _past(context: Context, pipeline: str) -> dict[str, float | None]:
-    """Return the steps that succeeded in past runs, with the median of the last five times that each took; None when always cached."""
+    """Return the steps that succeeded in past runs, with the median of the last five times that each took; None when always cached.
+
+    Cache hits are asked of runs that succeeded only, so a time of another run may be that of finding a result in the cache: it counts
+    where there is no better one.
+    """
     if not context.has_ledger:
         return {}
     taken: dict[str, list[float]] = {}
+    perhaps: dict[str, list[float]] = {}
     seen: set[str] = set()
     for event in context.ledger.events("run", context.config.environment.name, pipeline, limit=_EVENTS):
         tasks = event.document.get("tasks")
         if event.key in seen or not isinstance(tasks, Mapping):
             continue
         seen.add(event.key)
+        sure = event.document.get("state", "SUCCEEDED") == "SUCCEEDED"
         for task, seconds in _of_run(tasks).items():
-            times = taken.setdefault(task, [])
+            taken.setdefault(task, [])
+            times = (taken if sure else perhaps).setdefault(task, [])
             if seconds and len(times) < _RECENT:
                 times.append(seconds)
-    return {task: statistics.median(times) if times else None for task, times in taken.items()}
+    known = {task: times or perhaps.get(task, []) for task, times in taken.items()}
+    return {task: statistics.median(times) if times else None for task, times in known.items()}
 
 
 def _of_run(tasks: Mapping[str, Any]) -> dict[str, float]:

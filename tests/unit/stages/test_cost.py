@@ -75,9 +75,9 @@ class World:
     def template(self, name: str, told: str) -> None:
         (self.root / f"{name}.template.yaml").write_text(told)
 
-    def run(self, name: str, tasks: Any, *, key: str = "") -> None:
+    def run(self, name: str, tasks: Any, *, key: str = "", **more: str) -> None:
         runs = self.runs.setdefault(name, [])
-        runs.insert(0, SimpleNamespace(key=key or f"run-{len(runs)}", document={"tasks": tasks}))
+        runs.insert(0, SimpleNamespace(key=key or f"run-{len(runs)}", document={"tasks": tasks, **more}))
 
     def _compile(self, _: Context, names: list[str]) -> list[Result]:
         self.compiled += names
@@ -119,7 +119,15 @@ def test_the_time_is_the_median_of_the_last_five_that_were_not_cached(world: Wor
     assert [(step.task, step.seconds) for step in cost.steps] == [("featurize", 3600.0), ("train", 7200.0)]
     assert str(cost) == "2 steps of 1 pipeline, about 3 h"
     assert cost.document()["longest"][0] == {"pipeline": "training", "task": "train", "seconds": 7200.0}
-    assert world.asked == [40]
+    assert world.asked == [60]
+
+
+def test_a_run_that_failed_was_not_asked_for_cache_hits_so_its_times_count_where_there_is_no_better(world: World) -> None:
+    world.run("training", {"featurize": ran(3600)}, state="SUCCEEDED")
+    for _ in range(5):
+        world.run("training", {"featurize": ran(4), "train": ran(600)}, state="FAILED")
+    cost = costs(world.context, {"featurize": ["training"]})["featurize"]
+    assert [(step.task, step.seconds) for step in cost.steps] == [("featurize", 3600.0), ("train", 600.0)]
 
 
 def test_steps_of_several_pipelines_are_counted_together_and_joined_without_counting_twice(world: World) -> None:
