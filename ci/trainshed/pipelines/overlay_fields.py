@@ -6,7 +6,7 @@ All else stands in the second document under the executor's label, in the fields
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from trainshed.pipelines import overlay_settings
@@ -96,17 +96,15 @@ class Step:
             self._note(f"{kind}.{name}", text, table.get(name))
             table[name] = text
 
-    def _tolerations(self, kind: str, values: Mapping[Key, Mapping[str, str]]) -> None:
+    def _tolerations(self, kind: str, values: Mapping[Key, Sequence[Mapping[str, str]]]) -> None:
         found = _list(self.platform, kind)
-        for (key, effect), toleration in values.items():
-            same = [
-                item for item in found if (item.get("key", ""), item.get("effect", "")) == (key, effect) and "tolerationJson" not in item
-            ]
-            if same:
-                found[found.index(same[0])] = dict(toleration)
-            else:
-                found.append(dict(toleration))  # a copy: YAML would write a shared one as an alias
-            self._note(kind, _told(toleration), _told(same[0]) if same else None)
+        for named, tolerations in values.items():
+            same = [item for item in found if (item.get("key", ""), item.get("effect", "")) == named and "tolerationJson" not in item]
+            at = found.index(same[0]) if same else len(found)
+            found = [item for item in found if item not in same]
+            found[at:at] = [dict(each) for each in tolerations]  # copies: YAML would write shared ones as aliases
+            self._note(kind, _told(tolerations), _told(same) if same else None)
+        self.platform[kind] = found
 
     def _pull_policy(self, kind: str, values: Mapping[Key, str]) -> None:
         self._note(kind, values[()], self.platform.get("imagePullPolicy"))
@@ -168,5 +166,6 @@ def _keep(parent: Document, key: str, items: list[Document]) -> None:
         del parent[key]
 
 
-def _told(toleration: Mapping[str, Any]) -> str:
-    return " ".join(str(toleration[key]) for key in ("key", "operator", "value", "effect", "tolerationSeconds") if key in toleration)
+def _told(tolerations: Iterable[Mapping[str, Any]]) -> str:
+    names = ("key", "operator", "value", "effect", "tolerationSeconds")
+    return ", ".join(" ".join(str(each[name]) for name in names if name in each) for each in tolerations)

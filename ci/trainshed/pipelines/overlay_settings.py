@@ -76,7 +76,10 @@ def _take(found: Read, key: str, value: Any) -> None:  # noqa: ANN401 - any TOML
     elif key == "accelerator":
         found.values |= {(key, name): _ACCELERATOR[name](item) for name, item in _known(_table(value), tuple(_ACCELERATOR)).items()}
     elif key == "tolerations":
-        found.values |= {(key, told.get("key", ""), told.get("effect", "")): told for told in _tolerations(value)}
+        tolerations: dict[Key, list[dict[str, Any]]] = {}
+        for told in _tolerations(value):  # several values of one taint may be tolerated
+            tolerations.setdefault((key, told.get("key", ""), told.get("effect", "")), []).append(told)
+        found.values |= tolerations
     elif key == "instance-type":
         found.values[("node-selector", INSTANCE_TYPE)] = _filled(_label_value("", value))
     elif key == "pull-policy":

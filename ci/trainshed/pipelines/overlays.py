@@ -79,16 +79,22 @@ def applied(documents: list[Document], overlays: Sequence[Overlay], *, environme
     tasks = paths.tasks(documents)
     read = [_Read.of(overlay, tasks, place) for overlay in overlays]
     wrong = [problem for each in read for problem in each.wrong]
+    if wrong:
+        raise problems(wrong, next_step=_HELP)
+    sharing, others = _sharing(tasks), {overlay.environment for overlay in overlays} - {EVERYWHERE, environment}
+    for name in sorted(others):
+        _written(documents, sharing, _wanted(read, name), f"{place}: for {name}")
+    return _written(documents, sharing, _wanted(read, environment), place)
+
+
+def _wanted(read: Sequence[_Read], environment: str) -> dict[str, dict[Key, Any]]:
+    """Return by task what is to be set in an environment."""
     wanted: dict[str, dict[Key, Any]] = {}
     for name in dict.fromkeys((EVERYWHERE, environment)):
         for each in read:
             for task in each.meant if each.overlay.environment == name else ():
                 wanted.setdefault(task.path, {}).update(each.values)
-    sharing = _sharing(tasks)
-    wrong += [f"{place}: {problem}" for problem in _parted(sharing, wanted)]
-    if wrong:
-        raise problems(wrong, next_step=_HELP)
-    return _written(documents, {label: shared for label, shared in sharing.items() if shared[0].path in wanted}, wanted, place)
+    return wanted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,13 +157,15 @@ def _parted(sharing: Mapping[str, Sequence[TaskPath]], wanted: Mapping[str, Mapp
 
 
 def _written(
-    documents: list[Document], chosen: Mapping[str, Sequence[TaskPath]], wanted: Mapping[str, Mapping[Key, Any]], place: str
+    documents: list[Document], sharing: Mapping[str, Sequence[TaskPath]], wanted: Mapping[str, Mapping[Key, Any]], place: str
 ) -> Applied:
     made = copy.deepcopy(documents)
     containers = yaml_documents.containers(made)
     changes: list[Change] = []
-    wrong: list[str] = []
-    for label, shared in chosen.items():
+    wrong = [f"{place}: {problem}" for problem in _parted(sharing, wanted)]
+    for label, shared in sharing.items():
+        if shared[0].path not in wanted:
+            continue
         step = Step(containers[label], _platform(made, label, place))
         step.write(wanted[shared[0].path])
         wrong += [f"{place}: {shared[0].path}: {problem}" for problem in step.problems]

@@ -134,6 +134,15 @@ def test_settings_of_the_platform_stand_under_the_label_and_are_merged_key_by_ke
     }
     again = made(found, f'[dev."{TRAIN}"]\ntolerations = [{{ key = "gpu", value = "a", effect = "NoSchedule" }}]\n')
     assert platform(again)["tolerations"] == [{"effect": "NoSchedule", "key": "gpu", "value": "a"}, {"key": "spot", "value": "yes"}]
+    values = 'tolerations = [{ key = "gpu", value = "b", effect = "NoSchedule" }, { key = "gpu", value = "c", effect = "NoSchedule" }]'
+    applied = overlays.applied(found, told(f'[dev."{TRAIN}"]\n{values}\n'), environment="dev", place="p.toml")
+    assert platform(applied.documents)["tolerations"] == [
+        {"effect": "NoSchedule", "key": "gpu", "value": "b"},
+        {"effect": "NoSchedule", "key": "gpu", "value": "c"},
+        {"key": "spot", "value": "yes"},
+    ]
+    (change,) = applied.changes
+    assert str(change) == f"{TRAIN}: tolerations = gpu b NoSchedule, gpu c NoSchedule (the template has gpu Exists NoSchedule)"
     evicted = '[dev.look]\ntolerations = [{ key = "a", operator = "Exists", effect = "NoExecute", toleration-seconds = 60 }]\n'
     assert platform(made(given, evicted), "exec-look")["tolerations"][0]["tolerationSeconds"] == "60"
 
@@ -196,6 +205,10 @@ def test_the_own_environment_counts_more_than_all_and_later_more_than_earlier(gi
 def test_another_environment_gets_the_template_and_is_checked_all_the_same(given: list[Document]) -> None:
     assert made(given, f'[prod."{TRAIN}"]\ncpu = "4"\n', "dev") == given
     assert len(wrong(given, '[prod."inner.deepest.trian"]\ncpu = "4"\n')) == 1
+    assert wrong(given, f'[prod."{TRAIN}"]\ncpu = {{ request = "3" }}\n') == [
+        f"p.toml: for prod: {TRAIN}: cpu: the request 3 is more than the limit 1; set both"
+    ]
+    assert made(given, f'["*"."{TRAIN}"]\ncpu = {{ request = "3" }}\n[dev."{TRAIN}"]\ncpu = {{ limit = "4" }}\n', "dev")
 
 
 def test_the_bytes_are_the_same_each_time_and_have_no_aliases() -> None:
@@ -290,6 +303,7 @@ def test_tasks_that_share_an_executor_are_set_alike_or_not_at_all() -> None:
     assert wrong(given, '[dev.one]\ncpu = "1"\n') == [
         "p.toml: the tasks one, two share the executor exec-a: they can only be set alike, by a pattern that means all of them"
     ]
+    assert wrong(given, '[prod.two]\ncpu = "1"\n')[0].startswith("p.toml: for prod: the tasks one, two share the executor exec-a")
     assert resources(made(given, '[dev."*"]\ncpu = "1"\n'), "exec-a")["resourceCpuLimit"] == "1"
     assert resources(made(given, '[dev.one]\ncpu = "1"\n[dev.two]\ncpu = "1"\n'), "exec-a")["resourceCpuLimit"] == "1"
 
