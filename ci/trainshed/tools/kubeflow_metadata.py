@@ -1,4 +1,4 @@
-"""What the tasks of a run gave: ML Metadata, asked as Kubeflow's own pages ask it, gRPC-web under the address of the pages.
+"""What the tasks of a run gave: ML Metadata, asked as Kubeflow's own pages ask it, gRPC-web at the root of their host.
 
 The run itself (`KubeflowClient.run`) tells neither outputs nor cache hits. Each task is an execution in the context of its run; its
 properties hold the output parameters, events lead to its artifacts.
@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from trainshed.errors import RemoteError
-from trainshed.tools.http import Http, Response
+from trainshed.tools import process
+from trainshed.tools.http import Http, Response, backoff
 from trainshed.tools.kubeflow_auth import Login
 from trainshed.tools.kubeflow_records import Artifact, Denied, Run, Task
 from trainshed.tools.metadata_messages import OUTPUT_EVENTS, RUN_CONTEXT, SERVICE, STATES, frame, frames, message
@@ -22,10 +23,13 @@ CONTENT_TYPE = "application/grpc-web+proto"
 _PAGE = 100
 _MOST_PAGES = 2_000
 _LARGEST = 64 * 1024 * 1024
+_TRIES = 4
 _LOGIN = "Log in anew: renew the credentials that environments.<name>.kubeflow.auth names."
 _HOST = "Check that environments.<name>.kubeflow.host is the address of Kubeflow's pages (with /pipeline, where it has that)."
 _LOGIN_WANTED = frozenset({301, 302, 303, 307, 308, 401, 403})
-_NOT_FOUND, _UNAUTHENTICATED = 5, 16
+_NOT_HERE = frozenset({404, 405})
+_NOT_FOUND, _DENIED = 5, frozenset({7, 16})
+_PASSING = frozenset({1, 2, 4, 8, 10, 13, 14})  # of gRPC's statuses: asked again, as questions change nothing
 _RUN_STATES = {"COMPLETE": "SUCCEEDED", "CACHED": "SUCCEEDED", "CANCELED": "SKIPPED", "NEW": "PENDING"}
 _WANTED = ("outputs", "pod_name", "cached_execution_id")
 _OF_GRAPHS = frozenset({"total_dag_tasks", "iteration_count"})
@@ -76,6 +80,8 @@ class MetadataStore:
 
     def __init__(self, host: str, http: Http, login: Login, timeout: float = 30.0) -> None:
         self._host, self._http, self._login, self._timeout = host.rstrip("/"), http, login, timeout
+        # Kubeflow's pages ask the root of their host, whatever path they have; a proxy may keep all under that path.
+        self._places = list(dict.fromkeys([urlsplit(self._host)._replace(path="").geturl(), self._host]))
 
     def executions(self, run_id: str) -> list[Execution]:
         """Return the executions of a run in the order of their making; none for a run that has not begun.
@@ -117,10 +123,14 @@ class MetadataStore:
 
     def _call(self, method: str, **fields: Any) -> Any:  # noqa: ANN401 - messages made of descriptors have no type
         body = frame(message(f"{method}Request")(**fields).SerializeToString())
-        answer = self._ask(method, body)
-        if answer.status in _LOGIN_WANTED and self._login.renew():
-            answer = self._ask(method, body)
-        content = self._content(method, answer)
+        for attempt in range(_TRIES):
+            try:
+                content = self._content(method, self._found(method, body))
+                break
+            except _Passing:
+                if attempt == _TRIES - 1:
+                    raise
+                process.pause(backoff(attempt))
         from google.protobuf.message import DecodeError
 
         try:
@@ -128,9 +138,20 @@ class MetadataStore:
         except DecodeError as error:
             raise RemoteError(f"{self._host}: {method}: the answer of ML Metadata cannot be read", next_step=_HOST) from error
 
-    def _ask(self, method: str, body: bytes) -> Response:
+    def _found(self, method: str, body: bytes) -> Response:
+        """Ask where the store is; the place where it was is kept."""
+        for place in self._places:
+            answer = self._ask(place, method, body)
+            if answer.status in _LOGIN_WANTED and self._login.renew():
+                answer = self._ask(place, method, body)
+            if answer.status not in _NOT_HERE and (not answer.ok or _is_grpc(answer)):
+                self._places = [place]
+                break
+        return answer
+
+    def _ask(self, place: str, method: str, body: bytes) -> Response:
         headers = {"Content-Type": CONTENT_TYPE, "Accept": CONTENT_TYPE, "X-Grpc-Web": "1", **self._login.headers()}
-        url = f"{self._host}/{SERVICE}/{method}"
+        url = f"{place}/{SERVICE}/{method}"
         return self._http.request("POST", url, headers=headers, body=body, idempotent=True, timeout=self._timeout)
 
     def _content(self, method: str, answer: Response) -> bytes:
@@ -140,7 +161,7 @@ class MetadataStore:
             raise Denied(f"{place}: session expired, or not permitted (HTTP {answer.status})", next_step=_LOGIN)
         if answer.status >= 400:  # noqa: PLR2004
             raise RemoteError(f"{place}: HTTP {answer.status}", next_step=_HOST)
-        if "grpc-web" not in kind:
+        if not _is_grpc(answer):
             message = f"{place}: session expired, or not ML Metadata (answered {kind or 'without content type'})"
             raise Denied(message, next_step=f"{_LOGIN} {_HOST}")
         if len(answer.body) > _LARGEST:
@@ -148,13 +169,22 @@ class MetadataStore:
         try:
             parts = frames(answer.body)
         except ValueError as error:
-            raise RemoteError(f"{place}: the answer was cut off", next_step="Try again.") from error
+            raise _Passing(f"{place}: the answer was cut off", next_step="Try again.") from error
         _check(place, answer, b"\r\n".join(content for trailers, content in parts if trailers))
         return b"".join(content for trailers, content in parts if not trailers)
 
 
 class _NotThere(RemoteError):
     """The store knows no such thing."""
+
+
+class _Passing(RemoteError):
+    """The store gave no answer, which may be another one the next time."""
+
+
+def _is_grpc(answer: Response) -> bool:
+    # A proxy that reaches no store says so in the head, and calls that plain gRPC.
+    return answer.headers.get("content-type", "").startswith("application/grpc")
 
 
 def _check(place: str, answer: Response, trailers: bytes) -> None:
@@ -164,11 +194,11 @@ def _check(place: str, answer: Response, trailers: bytes) -> None:
     if status == "0":
         return
     if not status.isdigit():
-        raise RemoteError(f"{place}: the answer was cut off (it has no status)", next_step="Try again.")
+        raise _Passing(f"{place}: the answer was cut off (it has no status)", next_step="Try again.")
     said = unquote(told.get("grpc-message", "")) or "no message"
-    kind = _NotThere if int(status) == _NOT_FOUND else RemoteError
-    step = _LOGIN if int(status) == _UNAUTHENTICATED else "Try again; ask who runs this Kubeflow if it stays."
-    raise kind(f"{place}: refused with status {status}: {said}", next_step=step)
+    kinds = {_NOT_FOUND: _NotThere, **dict.fromkeys(_DENIED, Denied), **dict.fromkeys(_PASSING, _Passing)}
+    step = _LOGIN if int(status) in _DENIED else "Try again; ask who runs this Kubeflow if it stays."
+    raise kinds.get(int(status), RemoteError)(f"{place}: refused with status {status}: {said}", next_step=step)
 
 
 def _lines(text: str) -> Iterator[tuple[str, str]]:

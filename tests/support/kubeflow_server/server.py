@@ -294,6 +294,8 @@ class _Handler(BaseHTTPRequestHandler):
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = parts.path.removeprefix(strict.prefix)
+        if strict.prefix and path != parts.path and path.startswith(metadata.SERVICE):
+            path = parts.path  # Kubeflow's pages pass on the calls of ML Metadata at the root of their host alone
         said, cut = strict.take(Asked(method=self.command, path=path, query=query, headers=headers, body=body), path)
         self.close_connection = said is None or cut
         if said is None:

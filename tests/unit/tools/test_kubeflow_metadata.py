@@ -10,6 +10,7 @@ from tests.support.kubeflow import Asked, Said, Scripted, embedded, specificatio
 from trainshed.errors import RemoteError
 from trainshed.keys import Auth
 from trainshed.local.kubeflow.runs import write_status
+from trainshed.tools import process
 from trainshed.tools.http import Http
 from trainshed.tools.kubeflow_auth import login_for
 from trainshed.tools.kubeflow_metadata import Execution, MetadataStore, outputs
@@ -20,6 +21,14 @@ pytestmark = pytest.mark.sockets
 
 GRPC = {"Content-Type": "application/grpc-web+proto"}
 GOOD = frame(b"grpc-status:0\r\ngrpc-message:\r\n", trailers=True)
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Record the pauses instead of making them."""
+    made: list[float] = []
+    monkeypatch.setattr(process, "pause", made.append)
+    return made
 
 
 @pytest.fixture
@@ -148,6 +157,8 @@ def test_outputs_are_joined_to_the_tasks_of_the_run() -> None:
         ((200, GRPC, frame(b"\xff\xff") + GOOD), "cannot be read"),
         ((200, {**GRPC, "grpc-status": "13", "grpc-message": "no%20database"}, b""), "status 13: no database"),
         ((200, GRPC, frame(b"grpc-status: 14\r\ngrpc-message: away\r\n", trailers=True)), "status 14: away"),
+        ((200, {"Content-Type": "application/grpc", "grpc-status": "14", "grpc-message": "no upstream"}, b""), "status 14: no upstream"),
+        ((200, GRPC, frame(b"grpc-status: 16\r\ngrpc-message: who?\r\n", trailers=True)), "status 16: who?"),
     ],
 )
 def test_what_is_no_answer_of_ml_metadata_is_an_error_that_says_so(http: Http, said: Said, message: str) -> None:
@@ -157,13 +168,44 @@ def test_what_is_no_answer_of_ml_metadata_is_an_error_that_says_so(http: Http, s
     assert raised.value.next_step
 
 
+@pytest.mark.parametrize(
+    "passing",
+    [
+        (200, {**GRPC, "grpc-status": "14", "grpc-message": "restarting"}, b""),
+        (200, GRPC, frame(b"grpc-status: 13\r\ngrpc-message: MySQL server has gone away\r\n", trailers=True)),
+        (200, GRPC, frame(b"")),
+        (200, GRPC, GOOD[:-3]),
+    ],
+    ids=["headers-only", "trailers", "no-status", "cut"],
+)
+def test_a_store_that_is_away_for_a_moment_is_asked_again(http: Http, passing: Said, pauses: list[float]) -> None:
+    good = told(GetContextByTypeAndName=lambda _: {})
+    answers = iter([passing, passing])
+    script = Scripted(lambda asked: next(answers, None) or good(asked))
+    with script.serve() as address:
+        assert store(address, http).executions("r") == []
+    assert (len(script.asked), len(pauses)) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    "elsewhere", [(404, {"Content-Type": "text/html"}, b"Cannot POST"), (200, {"Content-Type": "text/html"}, b"<app>")]
+)
+@pytest.mark.parametrize("under", ["", "/pipeline"])
+def test_the_store_is_found_at_the_root_of_the_host_as_the_pages_do_or_under_the_path(http: Http, under: str, elsewhere: Said) -> None:
+    good = told(GetContextByTypeAndName=lambda _: {"context": {"id": 5}})
+    script = Scripted(lambda asked: good(asked) if asked.path.startswith(f"{under}/ml_metadata.") else elsewhere)
+    with script.serve() as address:
+        assert store(f"{address}/pipeline", http).executions("r") == []
+    assert len(script.asked) == 3 + bool(under)  # where it was found is asked from then on
+
+
 def test_a_run_that_the_store_does_not_know_has_no_executions_and_each_call_is_allowed(http: Http, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("secret")
     script = Scripted(lambda _: (200, GRPC, frame(b"grpc-status: 5\r\n", trailers=True)))
     with script.serve() as address:
         assert store(f"{address}/pipeline/", http, kind="token", file=str(tmp_path / "token")).executions("r") == []
     (asked,) = script.asked
-    assert asked.path == "/pipeline/ml_metadata.MetadataStoreService/GetContextByTypeAndName"
+    assert asked.path == "/ml_metadata.MetadataStoreService/GetContextByTypeAndName"
     assert {name.lower(): value for name, value in asked.headers.items()}["authorization"] == "Bearer secret"
     assert message("GetContextByTypeAndNameRequest").FromString(frames(asked.body)[0][1]).type_name == "system.PipelineRun"
 
