@@ -60,7 +60,7 @@ OPERATIONS = {
         ("schedule",),
         (
             *(HEALTH, LOGIN, NAMED, VERSIONS, VERSION, EXPERIMENT),
-            *(("GET", SCHEDULES), ("POST", SCHEDULES), ("POST", f"{SCHEDULES}/{ID}:enable")),
+            *(("GET", SCHEDULES), ("POST", SCHEDULES), ("POST", f"{SCHEDULES}/{ID}:enable"), ("GET", f"{SCHEDULES}/{ID}")),
         ),
     ),
     "login": Operation(("login",), (HEALTH, LOGIN), (("GET", "/api/workgroup/env-info"), ("GET", "/oauth2/userinfo")), after_upload=False),

@@ -128,6 +128,7 @@ class Http:
         idempotent: bool | None = None,
         redirects: bool = False,
         timeout: float | None = None,
+        surely: bool = False,
     ) -> Response:
         """Send a request and return the answer, whatever its status.
 
@@ -138,6 +139,7 @@ class Http:
                 made and a 429 are repeated in any case.
             redirects: follow them (credentials are not sent on to another host).
             timeout: seconds for one try, instead of the client's.
+            surely: even when SIGTERM arrives, though the client is interruptible.
 
         Raises:
             NoAnswer: no whole answer came; names host and cause, never a query or a credential.
@@ -149,7 +151,7 @@ class Http:
         for attempt in range(self._retries + 1):
             last = attempt == self._retries
             try:
-                response = self._once(method, url, sent, content, redirects=redirects, limit=timeout or self._timeout)
+                response = self._once(method, url, sent, content, redirects=redirects, limit=timeout or self._timeout, surely=surely)
             except HTTPError as error:
                 if last or not (safe or never_sent(error)):
                     raise failure(url, error) from None  # the library's text may hold a query
@@ -161,9 +163,10 @@ class Http:
         raise AssertionError("the last attempt returns or raises")
 
     def _once(  # noqa: PLR0913 - see request
-        self, method: str, url: str, headers: Mapping[str, str], content: bytes | None, *, redirects: bool, limit: float
+        self, method: str, url: str, headers: Mapping[str, str], content: bytes | None, *, redirects: bool, limit: float, surely: bool
     ) -> Response:
-        if self._interruptible and process.stopping.is_set():
+        interruptible = self._interruptible and not surely
+        if interruptible and process.stopping.is_set():
             raise Interrupted("interrupted")
         pool = self._pool(urlsplit(url))
         retries = urllib3.Retry(total=5, connect=0, read=0, status=0, other=0, redirect=5) if redirects else False
@@ -189,7 +192,7 @@ class Http:
             lowered = {name.lower(): value for name, value in answer.headers.itermerged()}
             return Response(status=answer.status, headers=lowered, body=received, place=place(url))
 
-        return process.interruptible(exchange) if self._interruptible else exchange()
+        return process.interruptible(exchange) if interruptible else exchange()
 
     def _pool(self, url: SplitResult) -> urllib3.PoolManager:
         proxy = proxy_for(url)

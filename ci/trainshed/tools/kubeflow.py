@@ -15,13 +15,12 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlencode
 
-from trainshed.errors import UsageError
+from trainshed.errors import RemoteError, UsageError
 from trainshed.keys import Auth
 from trainshed.tools.http import Http, backoff
 from trainshed.tools.kubeflow_auth import Login, login_for
 from trainshed.tools.kubeflow_identity import Account, account
 from trainshed.tools.kubeflow_records import (
-    CONCURRENCY_LIMIT,
     EXPERIMENT_NAME_LIMIT,
     PACKAGE_LIMIT,
     PIPELINE_NAME_LIMIT,
@@ -36,6 +35,8 @@ from trainshed.tools.kubeflow_records import (
     Server,
     Trigger,
     Version,
+    bounded,
+    check_schedule,
     optional,
     page,
     pipeline_of,
@@ -166,7 +167,7 @@ class KubeflowClient:
             Conflict: there is one of that name, and it was not made by this call.
             UsageError: the name is too long.
         """
-        _bounded(name, PIPELINE_NAME_LIMIT, "pipeline")
+        bounded(name, PIPELINE_NAME_LIMIT, "pipeline")
         what = f"pipeline '{name}'"
         body = {"display_name": name, "name": name, "description": description, "namespace": self.namespace}
         return Creation(
@@ -214,7 +215,7 @@ class KubeflowClient:
             Conflict: the pipeline has a version of that name, and it was not made by this call.
             UsageError: the name, the file or a tag is too long.
         """
-        _bounded(name, VERSION_NAME_LIMIT, "version")
+        bounded(name, VERSION_NAME_LIMIT, "version")
         content = text.encode()
         if len(content) > PACKAGE_LIMIT:
             raise UsageError(f"version '{name}': {len(content)} bytes are more than Kubeflow takes ({PACKAGE_LIMIT})")
@@ -240,7 +241,7 @@ class KubeflowClient:
 
     def experiment(self, name: str) -> str:
         """Return the id of the experiment of a name; it is created when missing."""
-        _bounded(name, EXPERIMENT_NAME_LIMIT, "experiment")
+        bounded(name, EXPERIMENT_NAME_LIMIT, "experiment")
         found = self._experiment(name)
         if found is not None:
             return found
@@ -313,9 +314,10 @@ class KubeflowClient:
         """Return a run as it stands; its tasks without outputs, see `with_outputs`. ``surely``: even after SIGTERM."""
         return self._run(self._requests.get(f"/runs/{_part(run_id)}", what=f"run {run_id}", surely=surely))
 
-    def runs(self, *, experiment: str = "") -> Iterator[Run]:
-        """Yield runs, the newest first, page by page."""
-        yield from self._runs({"namespace": self.namespace, "experiment_id": experiment})
+    def runs(self, *, experiment: str = "", name: str = "") -> Iterator[Run]:
+        """Yield runs, the newest first, page by page; only those of a name when asked."""
+        found = self._runs({"namespace": self.namespace, "experiment_id": experiment, "filter": _filter(name=name)})
+        yield from (run for run in found if not name or run.name == name)
 
     def _runs(self, query: Mapping[str, str], *, surely: bool = False) -> Iterator[Run]:
         asked = {"sort_by": "created_at desc", **query}
@@ -340,17 +342,27 @@ class KubeflowClient:
         return {f"{task.name}.{name}": artifact for task in tasks for name, artifact in task.artifacts.items()}
 
     def terminate(self, run_id: str) -> None:
-        """Ask for the end of a run, even after SIGTERM; one that is finished already is left as it is."""
+        """Ask for the end of a run, even after SIGTERM; one that is finished already is left as it is.
+
+        Raises:
+            RemoteError: it is not known to end.
+        """
+        what, failed = f"run {run_id}", None
         for attempt in range(_TRIES):
             try:
-                self._requests.post(f"/runs/{_part(run_id)}:terminate", {}, what=f"run {run_id}", surely=True)
+                self._requests.post(f"/runs/{_part(run_id)}:terminate", {}, what=what, makes=False, surely=True)
             except UsageError:
                 # So the server answers when the run is finished, or told to end already.
                 run = self.run(run_id, surely=True)
+                if run.state == "CANCELING" and failed is not None:
+                    message = f"{failed.message}; it is marked as ending, but its workflow may not have been told"
+                    raise RemoteError(message, next_step="Look whether it ends; if not, delete its workflow in the cluster.") from failed
                 if run.finished or run.state == "CANCELING":
                     return
                 raise
-            except Unclear:
+            except Unclear as error:
+                # The server notes the end first and tells the workflow then, so its own failure may lie in between.
+                failed = error if error.status == 500 else failed  # noqa: PLR2004
                 if attempt == _TRIES - 1:
                     raise
                 time.sleep(backoff(attempt))
@@ -399,7 +411,7 @@ class KubeflowClient:
         Raises:
             UsageError: the trigger is neither a cron expression nor a number of seconds, or the concurrency is out of bounds.
         """
-        _check_schedule(name, trigger, max_concurrency)
+        check_schedule(name, trigger, max_concurrency)
         body = {
             "display_name": name,
             "description": description,
@@ -414,34 +426,35 @@ class KubeflowClient:
             "no_catchup": not catch_up,
         }
         what, about = f"recurring run '{name}'", f"version {version.id} of pipeline {version.pipeline_id}, experiment {experiment}"
-        before = {found.id for found in self._named(name, experiment)}  # the server takes any number of one name
+        before = {found.id for found in self._named(name, experiment, surely=False)}  # the server takes any number of one name
         return Creation(
             what=what,
             send=lambda: recurring_run_of(self._requests.post("/recurringruns", _set(body), what=what, about=about, surely=True)),
-            find=lambda: next((found for found in self._named(name, experiment) if found.id not in before), None),
+            find=lambda: next((found for found in self._named(name, experiment, surely=True) if found.id not in before), None),
             ours=lambda found, lost: _same(found.description, description, lost=lost),
             unique=False,
             surely=True,
         ).make()
 
-    def _named(self, name: str, experiment: str) -> Iterator[RecurringRun]:
+    def _named(self, name: str, experiment: str, *, surely: bool) -> Iterator[RecurringRun]:
         query = {"filter": _filter(name=name), "experiment_id": experiment, "namespace": self.namespace}
-        return (found for found in self._recurring_runs(query, surely=True) if found.name == name)
+        return (found for found in self._recurring_runs(query, surely=surely) if found.name == name)
 
     def enable_recurring_run(self, identifier: str) -> None:
         """Let a recurring run start runs."""
-        self._switch(identifier, "enable")
+        self._switch(identifier, enabled=True)
 
     def disable_recurring_run(self, identifier: str) -> None:
         """Let a recurring run start no more runs."""
-        self._switch(identifier, "disable")
+        self._switch(identifier, enabled=False)
 
-    def _switch(self, identifier: str, action: str) -> None:
-        what = f"recurring run {identifier}"
-        if self._requests.post(f"/recurringruns/{_part(identifier)}:{action}", {}, what=what, repeat=True):
-            raise MalformedAnswer(
-                f"{self.host}: {what}: {action}: the API answers this with an empty document", next_step="Check kubeflow.host."
-            )
+    def _switch(self, identifier: str, *, enabled: bool) -> None:
+        path, what = f"/recurringruns/{_part(identifier)}", f"recurring run {identifier}"
+        self._requests.post(f"{path}:{'enable' if enabled else 'disable'}", {}, what=what, makes=False, repeat=True)
+        # The answer is an empty document, which says nothing: anybody may give that.
+        if recurring_run_of(self._requests.get(path, what=what)).enabled != enabled:
+            message = f"{self.host}: {what} is {'disabled' if enabled else 'enabled'}, though Kubeflow took the opposite"
+            raise RemoteError(message, next_step="Run `trainshed schedule` again; look at it in Kubeflow if it stays.")
 
     def delete_recurring_run(self, identifier: str) -> None:
         """Delete a recurring run; its runs stay."""
@@ -483,18 +496,3 @@ def _version_in(text: str) -> tuple[int, ...]:
     """Return the version in a text such as ``kfp-2.17.0`` or ``v2.5.0-rc.1``; empty when there is none."""
     found = re.search(r"(?<!\d)(\d+)\.(\d+)(?:\.(\d+))?", text)
     return tuple(int(part or 0) for part in found.groups()) if found else ()
-
-
-def _check_schedule(name: str, trigger: Trigger, max_concurrency: int) -> None:
-    if not name:
-        raise UsageError("a recurring run needs a name")
-    if bool(trigger.cron) == (trigger.every > 0):
-        raise UsageError(f"recurring run '{name}': expected a cron expression or a number of seconds, and not both")
-    if not 1 <= max_concurrency <= CONCURRENCY_LIMIT:
-        raise UsageError(f"recurring run '{name}': {max_concurrency} runs at once; Kubeflow takes 1 to {CONCURRENCY_LIMIT}")
-
-
-def _bounded(name: str, limit: int, what: str) -> None:
-    """Refuse a name that the server would; it counts the bytes of UTF-8."""
-    if not name.strip() or len(name.encode()) > limit:
-        raise UsageError(f"{what} name '{name}': expected 1 to {limit} characters", next_step="Choose a shorter name.")

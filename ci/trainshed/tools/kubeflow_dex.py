@@ -20,6 +20,7 @@ from trainshed import settings
 from trainshed.errors import RemoteError, UsageError
 from trainshed.keys import Auth
 from trainshed.tools import kubeflow_identity as identities
+from trainshed.tools import process
 from trainshed.tools.http import Http, Response, is_loopback
 from trainshed.tools.kubeflow_identity import Identity
 
@@ -215,7 +216,9 @@ class DexLogin:
             headers = {"Accept": "text/html, application/json;q=0.9", **self._jar.header(url)}
             if body is not None:
                 headers["Content-Type"] = "application/x-www-form-urlencoded"
-            answer = self._http.request(method, url, headers=headers, body=body, idempotent=body is None)
+            # After SIGTERM only a run's end is asked for, and that needs the login too.
+            surely = process.stopping.is_set()
+            answer = self._http.request(method, url, headers=headers, body=body, idempotent=body is None, surely=surely)
             for cookie in self._jar.keep(url, answer.headers.get("set-cookie", "")):
                 if len(cookie.value) >= _SHORTEST_SECRET:
                     self._on_secret(cookie.value)

@@ -13,6 +13,8 @@ PIPELINE_NAME_LIMIT = 128
 VERSION_NAME_LIMIT = 127
 EXPERIMENT_NAME_LIMIT = 128
 TAG_LIMIT = 63
+DESCRIPTION_LIMIT = 255
+"""What the column of a run or a recurring run holds: a longer description fails the creation."""
 CONCURRENCY_LIMIT = 10
 FINISHED = frozenset({"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"})
 
@@ -261,8 +263,9 @@ def recurring_run_of(document: Mapping[str, Any]) -> RecurringRun:
     """Read a recurring run."""
     pipeline_id, version_id = _reference(document)
     config = optional(document, "runtime_config", dict)
-    told = optional(document, "status", str)
-    told = told if told not in {"", "STATUS_UNSPECIFIED"} else optional(document, "mode", str)
+    # The mode is what was asked for last; the status follows when the cluster has taken it up.
+    told = optional(document, "mode", str)
+    told = told if told not in {"", "MODE_UNSPECIFIED"} else optional(document, "status", str)
     return RecurringRun(
         id=text_of(document, "recurring_run_id"),
         name=optional(document, "display_name", str),
@@ -288,6 +291,22 @@ def trigger_document(trigger: Trigger) -> dict[str, Any]:
     if trigger.cron:
         return {"cron_schedule": {"cron": trigger.cron, **shown}}
     return {"periodic_schedule": {"interval_second": str(trigger.every), **shown}}
+
+
+def bounded(name: str, limit: int, what: str) -> None:
+    """Refuse a name that the server would; it counts the bytes of UTF-8."""
+    if not name.strip() or len(name.encode()) > limit:
+        raise UsageError(f"{what} name '{name}': expected 1 to {limit} characters", next_step="Choose a shorter name.")
+
+
+def check_schedule(name: str, trigger: Trigger, max_concurrency: int) -> None:
+    """Refuse a recurring run that the server would."""
+    if not name:
+        raise UsageError("a recurring run needs a name")
+    if bool(trigger.cron) == (trigger.every > 0):
+        raise UsageError(f"recurring run '{name}': expected a cron expression or a number of seconds, and not both")
+    if not 1 <= max_concurrency <= CONCURRENCY_LIMIT:
+        raise UsageError(f"recurring run '{name}': {max_concurrency} runs at once; Kubeflow takes 1 to {CONCURRENCY_LIMIT}")
 
 
 def _trigger_of(document: Mapping[str, Any]) -> Trigger:

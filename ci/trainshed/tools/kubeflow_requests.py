@@ -48,15 +48,19 @@ class Fate(Enum):
     """Done or not, or the service may still be at it."""
 
 
-_FATES = {408: Fate.OPEN, TOO_MANY: Fate.ENDED, 500: Fate.ENDED, 502: Fate.ENDED, 503: Fate.ENDED}
+_FATES = {408: Fate.OPEN, 409: Fate.ENDED, TOO_MANY: Fate.ENDED, 500: Fate.ENDED, 502: Fate.ENDED, 503: Fate.ENDED}
 
 
 class Unclear(RemoteError):
-    """No clear answer came; ``fate`` says what may have become of the request, ``pause`` for how long the service asks to wait."""
+    """No clear answer came.
 
-    def __init__(self, message: str, fate: Fate, *, pause: float = 0.0, next_step: str = _AGAIN) -> None:
+    ``fate`` says what may have become of the request, ``status`` what the answer had (0: there was none), ``pause`` for how long the
+    service asks to wait.
+    """
+
+    def __init__(self, message: str, fate: Fate, *, status: int = 0, pause: float = 0.0, next_step: str = _AGAIN) -> None:
         super().__init__(message, next_step=next_step)
-        self.fate, self.pause = fate, pause
+        self.fate, self.status, self.pause = fate, status, pause
 
 
 class Requests:
@@ -91,6 +95,7 @@ class Requests:
         *,
         what: str,
         about: str = "",
+        makes: bool = True,
         repeat: bool = False,
         surely: bool = False,
     ) -> dict[str, Any]:
@@ -101,6 +106,7 @@ class Requests:
             body: the document.
             what: the thing, for messages.
             about: the ids that the document names, for a refusal that does not tell which of them is unknown.
+            makes: it makes a thing, so that a refusal may mean that there is one of its name.
             repeat: it may be sent again, for what it does twice is done once.
             surely: not given up when SIGTERM arrives.
 
@@ -108,7 +114,7 @@ class Requests:
             Unclear: it may have been done.
         """
         http = self._http if repeat else self._surely if surely else self._once
-        return self._document(self._ask(http, "POST", path, body=body, repeat=repeat), what, about)
+        return self._document(self._ask(http, "POST", path, body=body, repeat=repeat), what, about, makes=makes)
 
     def delete(self, path: str, *, what: str) -> None:
         """Delete a thing; one that is gone already is deleted."""
@@ -123,7 +129,7 @@ class Requests:
         Raises:
             Unclear: it may have been done.
         """
-        return self._document(self._ask(self._once, "POST", path, query, fields=fields), what, about)
+        return self._document(self._ask(self._once, "POST", path, query, fields=fields), what, about, makes=True)
 
     def text(self, path: str, *, what: str, elsewhere: str = "") -> str | None:
         """Ask for a text; None where the service has none, which it says with 400, 404 or 500.
@@ -134,7 +140,7 @@ class Requests:
             elsewhere: the path to ask, with its query, where nobody knows the first.
         """
         answer = self._ask(self._once, "GET", path, whole=True)
-        if elsewhere and answer.status == 404 and not _error_document(answer):  # noqa: PLR2004
+        if elsewhere and answer.status == 404 and not _is_kubeflows(answer):  # noqa: PLR2004
             answer = self._ask(self._once, "GET", elsewhere, whole=True)
         if answer.status in {400, 404, _SERVER_ERROR}:
             return None
@@ -159,22 +165,30 @@ class Requests:
         url = f"{self.host}{'' if whole else API}{path}" + (f"?{urlencode(asked)}" if asked else "")
 
         def ask() -> Response:
-            headers = {"Accept": "application/json", **self._login.headers()}
-            return http.request(method, url, headers=headers, json=body, fields=fields, idempotent=repeat or method != "POST")
+            headers = {"Accept": "application/json", **self._logged_in(self._login.headers)}
+            try:
+                return http.request(method, url, headers=headers, json=body, fields=fields, idempotent=repeat or method != "POST")
+            except NoAnswer as error:
+                raise Unclear(error.message, Fate.OPEN if error.sent else Fate.UNDONE) from error
 
+        answer = ask()
+        # Whoever asks for a login has not passed the request on, so it is safe to send again.
+        return ask() if answer.status in _LOGIN_WANTED and self._logged_in(self._login.renew) else answer
+
+    @staticmethod
+    def _logged_in(step: Callable[[], T]) -> T:
+        """Take a step of the login; where it gets no answer, the request itself was not sent."""
         try:
-            answer = ask()
-            # Whoever asks for a login has not passed the request on, so it is safe to send again.
-            return ask() if answer.status in _LOGIN_WANTED and self._login.renew() else answer
+            return step()
         except NoAnswer as error:
-            raise Unclear(error.message, Fate.OPEN if error.sent else Fate.UNDONE) from error
+            raise Unclear(error.message, Fate.UNDONE, next_step=error.next_step) from error
 
-    def _document(self, answer: Response, what: str, about: str = "") -> dict[str, Any]:
+    def _document(self, answer: Response, what: str, about: str = "", *, makes: bool = False) -> dict[str, Any]:
         """Return the JSON document of a good answer, or raise what the status means."""
         if answer.status in _REDIRECTS:
             raise Denied(f"{self.host}: session expired (redirected to a login page)", next_step=_LOGIN)
         if not answer.ok:
-            raise _refusal(answer, self.host, what, about)
+            raise _refusal(answer, self.host, what, about, makes=makes)
         if "json" not in _kind(answer):
             kind = _kind(answer) or "without content type"
             raise Denied(f"{self.host}: session expired, or not Kubeflow Pipelines (answered {kind}, not JSON)", next_step=_LOGIN)
@@ -286,21 +300,21 @@ def _fate(error: RemoteError) -> Fate:
     return error.fate if isinstance(error, Unclear) else Fate.OPEN
 
 
-def _refusal(answer: Response, host: str, what: str, about: str) -> TrainshedError:
+def _refusal(answer: Response, host: str, what: str, about: str, *, makes: bool) -> TrainshedError:
     """Return what a status of 400 and more means; servers before 2.2 answer 500 for a name that is taken."""
     said, status = _said(answer), answer.status
     shown = f"{host}: {what}" + (f" ({about})" if about else "")
-    if status == 409 or (status in {400, 500} and "already exist" in answer.text.lower()):  # noqa: PLR2004
+    if makes and (status == 409 or (status in {400, 500} and "already exist" in answer.text.lower())):  # noqa: PLR2004
         return Conflict(f"{host}: {what} already exists: {said}", next_step="Choose another name, or look at it in Kubeflow.")
-    if status == 404 and _error_document(answer):  # noqa: PLR2004
+    if status == 404 and _is_kubeflows(answer):  # noqa: PLR2004
         return NotFound(f"{shown}: not found: {said}", next_step="Check the name or id in Kubeflow.")
     if status == 404:  # noqa: PLR2004 - of a proxy in front, while the service restarts or for good
-        return Unclear(f"{shown}: no Kubeflow Pipelines there (HTTP 404): {said}", Fate.UNDONE, next_step=_HOST)
+        return Unclear(f"{shown}: no Kubeflow Pipelines there (HTTP 404): {said}", Fate.UNDONE, status=404, next_step=_HOST)
     if status in {401, 403} or (status == 400 and _REFUSED_RIGHTS.search(said)):  # noqa: PLR2004 - the upload endpoints say 400
         return Denied(f"{shown}: not permitted (HTTP {status}): {said}", next_step=_LOGIN if status == 401 else _RIGHTS)  # noqa: PLR2004
     fate = _FATES.get(status, Fate.OPEN if status >= _SERVER_ERROR else None)
     if fate is not None:
-        return Unclear(f"{shown}: HTTP {status}: {said}", fate, pause=retry_after(answer.headers))
+        return Unclear(f"{shown}: HTTP {status}: {said}", fate, status=status, pause=retry_after(answer.headers))
     next_step = f"Check that these exist in this Kubeflow: {about}." if about else "Mend what the server names."
     return UsageError(f"{shown}: refused: {said}", next_step=next_step)
 
@@ -322,6 +336,12 @@ def _error_document(answer: Response) -> dict[str, Any]:
     except ValueError:
         return {}
     return document if isinstance(document, dict) else {}
+
+
+def _is_kubeflows(answer: Response) -> bool:
+    """Tell whether an error is told by the API itself, in either of its shapes, and not by a proxy that answers JSON too."""
+    document = _error_document(answer)
+    return isinstance(document.get("code"), int) or "error_message" in document
 
 
 def _kind(answer: Response) -> str:

@@ -235,7 +235,8 @@ def test_metrics_are_the_numbers_of_parameters_and_metadata() -> None:
 
 
 def test_recurring_runs_are_enabled_disabled_and_deleted_and_gone_is_deleted() -> None:
-    answers = iter([said({"message": "x"}, 503), said({}), said({}), said({"message": "none", "code": 5}, 404)])
+    on, off = said({"recurring_run_id": "a", "mode": "ENABLE"}), said({"recurring_run_id": "a", "mode": "DISABLE"})
+    answers = iter([said({"message": "x"}, 503), said({}), on, said({}), off, said({"message": "none", "code": 5}, 404)])
     script = Scripted(lambda _: next(answers))
     with script.serve() as address, KubeflowClient(address) as client:
         client.enable_recurring_run("a")
@@ -243,8 +244,30 @@ def test_recurring_runs_are_enabled_disabled_and_deleted_and_gone_is_deleted() -
         client.delete_recurring_run("a")
     path = "/apis/v2beta1/recurringruns/a"
     assert [(asked.method, asked.path) for asked in script.asked] == [
-        ("POST", f"{path}:enable"), ("POST", f"{path}:enable"), ("POST", f"{path}:disable"), ("DELETE", path),
+        ("POST", f"{path}:enable"), ("POST", f"{path}:enable"), ("GET", path), ("POST", f"{path}:disable"), ("GET", path), ("DELETE", path),
     ]  # fmt: skip
+
+
+def test_a_recurring_run_that_is_not_what_it_was_switched_to_is_told_though_the_answer_was_good() -> None:
+    def answer(asked: Asked) -> Said:
+        return said({} if asked.method == "POST" else {"recurring_run_id": "a", "mode": "DISABLE", "status": "ENABLED"})
+
+    with Scripted(answer).serve() as address, KubeflowClient(address) as client, pytest.raises(RemoteError, match="is disabled, though"):
+        client.enable_recurring_run("a")
+
+
+def test_what_a_proxy_does_not_know_is_neither_deleted_nor_missing() -> None:
+    kong = said({"message": "no Route matched with those values"}, 404)
+    for call in (lambda client: client.delete_recurring_run("a"), lambda client: client.pipeline_by_name("flow")):
+        assert "no Kubeflow Pipelines there" in str(refused(kong, call))
+
+
+def test_nothing_exists_already_where_nothing_is_made() -> None:
+    aborted = said({"code": 10, "message": "aborted"}, 409)
+    for call in (lambda client: client.healthz(), lambda client: client.run("1"), lambda client: client.enable_recurring_run("1")):
+        error = refused(aborted, call)
+        assert isinstance(error, Unclear)
+        assert "HTTP 409: aborted" in error.message
 
 
 @pytest.mark.parametrize(("version", "sent"), [("2.17.0", True), ("2.18.1", True), ("2.16.9", False), ("unknown", False)])
@@ -301,6 +324,8 @@ def test_proto_json_is_read_with_what_it_leaves_out_and_with_its_own_ways() -> N
     assert (recurring.enabled, recurring.trigger, recurring.max_concurrency) == (True, Trigger(every=60), 1)
     assert recurring_run_of({"recurring_run_id": "1", "status": "STATUS_UNSPECIFIED", "mode": "ENABLE"}).enabled
     assert not recurring_run_of({"recurring_run_id": "1", "mode": "DISABLE", "no_catchup": True}).catch_up
+    assert recurring_run_of({"recurring_run_id": "1", "mode": "ENABLE", "status": "DISABLED"}).enabled  # the cluster comes after
+    assert not recurring_run_of({"recurring_run_id": "1", "mode": "DISABLE", "status": "ENABLED"}).enabled
 
 
 @pytest.mark.parametrize(
@@ -409,6 +434,21 @@ def test_a_refused_or_lost_termination_is_told_or_repeated() -> None:
     running = Scripted(lambda asked: said({"message": "no"}, 400) if asked.method == "POST" else said({"run_id": "1", "state": "RUNNING"}))
     with running.serve() as address, KubeflowClient(address) as client, pytest.raises(UsageError, match="refused: no"):
         client.terminate("1")
+
+
+@pytest.mark.parametrize(("first", "certain"), [(BROKEN, False), (CUT, True), (DOWN, True)])
+def test_a_run_that_is_marked_as_ending_may_not_end_when_the_server_failed_at_it(first: Said, certain: bool) -> None:
+    posts = iter([first, said({"code": 3, "message": "Row not found"}, 400)])
+
+    def answer(asked: Asked) -> Said:
+        return next(posts) if asked.method == "POST" else said({"run_id": "1", "state": "CANCELING"})
+
+    with Scripted(answer).serve() as address, KubeflowClient(address) as client:
+        if certain:
+            client.terminate("1")
+            return
+        with pytest.raises(RemoteError, match="its workflow may not have been told"):
+            client.terminate("1")
 
 
 def test_a_run_is_looked_at_even_after_sigterm_when_that_is_asked() -> None:

@@ -14,9 +14,12 @@ from tests.support.dex import CSRF, HTML, PASSWORD, SESSION, USER, Dex, Gate, jw
 from tests.support.kubeflow import Asked, Said, Scripted, said
 from trainshed.errors import RemoteError, UsageError
 from trainshed.keys import Auth
+from trainshed.tools import process
 from trainshed.tools.http import Http
+from trainshed.tools.kubeflow import KubeflowClient
 from trainshed.tools.kubeflow_auth import Login, login_for
 from trainshed.tools.kubeflow_dex import Jar
+from trainshed.tools.kubeflow_requests import Fate, Unclear
 
 pytestmark = pytest.mark.sockets
 
@@ -35,6 +38,13 @@ class Served:
         """Ask the API with the login's headers, as the client does."""
         headers = {"Accept": "application/json", **self.login.headers()}
         return self.http.request("GET", f"{self.address}/apis/v2beta1/healthz", headers=headers).status
+
+
+@pytest.fixture
+def stopped() -> Iterator[None]:
+    process.stopping.set()
+    yield
+    process.stopping.clear()
 
 
 @pytest.fixture
@@ -286,3 +296,18 @@ def test_a_host_that_sends_to_https_is_told_to_be_written_so(monkeypatch: pytest
     with pytest.raises(RemoteError, match=r"sends to https://k.example.org") as caught:
         login_for(AUTH, "http://k.example.org", pages).headers()  # type: ignore[arg-type]
     assert caught.value.next_step == "Write that scheme into kubeflow.host."
+
+
+@pytest.mark.usefixtures("stopped")
+def test_a_login_is_made_after_sigterm_for_the_end_of_a_run_needs_it(serve: Callable[..., Served]) -> None:
+    served = serve(Gate())
+    with KubeflowClient(served.address, auth=AUTH) as client:
+        client.terminate("1")
+    assert [asked.path for asked in served.script.asked if asked.method == "POST"][-1] == "/apis/v2beta1/runs/1:terminate"
+
+
+def test_a_login_that_gets_no_answer_leaves_no_doubt_about_the_request(serve: Callable[..., Served]) -> None:
+    served = serve(lambda _: (200, {"Content-Length": "99"}, b"cut"))
+    with KubeflowClient(served.address, auth=AUTH) as client, pytest.raises(Unclear) as caught:
+        client.terminate("1")
+    assert caught.value.fate is Fate.UNDONE
