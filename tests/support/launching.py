@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -41,7 +41,7 @@ class FakeKubeflow:
     tasks: tuple[Task, ...] = ()
     unread: TrainshedError | None = None
     not_ready: TrainshedError | None = None
-    runs: dict[str, Run] = field(default_factory=dict)
+    known: dict[str, Run] = field(default_factory=dict)
     created: list[dict[str, Any]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
@@ -69,16 +69,20 @@ class FakeKubeflow:
         inline = given["specification"] is not None
         reference: dict[str, Any] = {} if inline else {"pipeline_id": version.pipeline_id, "version_id": version.id}
         told: dict[str, Any] = {"name": given["name"], "description": given["description"], "parameters": dict(parameters)}
-        run = Run(id=f"run-{len(self.runs) + 1}", state="PENDING", **reference, **told)
-        self.runs[run.id] = run
+        run = Run(id=f"run-{len(self.known) + 1}", state="PENDING", **reference, **told)
+        self.known[run.id] = run
         return run
+
+    def runs(self, *, name: str) -> Iterator[Run]:
+        """Yield the runs of a name."""
+        return (self.run(run.id) for run in list(self.known.values()) if run.name == name)
 
     def run(self, run_id: str, *, surely: bool = False) -> Run:
         """Return a run, which has come to its end."""
         del surely
-        if run_id not in self.runs:
+        if run_id not in self.known:
             raise NotFound(f"run {run_id}: not found")
-        return replace(self.runs[run_id], state=self.ends, tasks=tuple(replace(task, parameters={}, artifacts={}) for task in self.tasks))
+        return replace(self.known[run_id], state=self.ends, tasks=tuple(replace(task, parameters={}, artifacts={}) for task in self.tasks))
 
     def with_outputs(self, run: Run) -> Run:
         """Return what the tasks gave, unless the store is away."""
@@ -142,7 +146,8 @@ class Lab:
     def records(self, tier: Tier = Tier.LAPTOP) -> list[Mapping[str, Any]]:
         """Return the records of runs, the newest first."""
         with self.flows.open(tier) as context:
-            return [event.document for event in context.ledger.events("run", "local", "training")]
+            events = context.ledger.events("run", "local", "training")
+        return [event.document for event in events if event.document["state"] != "ASKED"]
 
     def record_upload(self, tier: Tier) -> None:
         """Have somebody of a tier upload the version."""

@@ -93,8 +93,8 @@ def parse(text: str) -> Gate:
 def evaluate(gates: Iterable[Gate], metrics: Mapping[str, float], accepted: Sequence[Accepted] = ()) -> list[Judged]:
     """Judge gates by metrics (name or dotted path → value).
 
-    A missing, ambiguous or undefined (NaN) metric never passes. A gate against the last accepted run passes where there is none, and
-    its message says so: there has to be a first one.
+    A missing, ambiguous, undefined (NaN) or infinite metric never passes. A gate against the last accepted run passes where there is
+    none, and its message says so: there has to be a first one.
 
     Args:
         gates: what must hold.
@@ -116,7 +116,7 @@ def _judge(gate: Gate, metrics: Mapping[str, float], accepted: Sequence[Accepted
         return Judged(gate=gate, passed=False, value=None, message=f"gate {gate}: '{gate.metric}' means several metrics: {several}")
     value = float(metrics[fitting[0]])
     if not gate.best:
-        passed = not math.isnan(value) and _OPERATORS[gate.operator](value, gate.threshold)
+        passed = math.isfinite(value) and _OPERATORS[gate.operator](value, gate.threshold)
         return Judged(gate=gate, passed=passed, value=value, message=f"gate {gate}: {gate.metric} is {value:g}")
     return _against_best(gate, value, [(run.run_id, _of(gate.metric, fitting, run.metrics)) for run in accepted])
 
@@ -125,10 +125,10 @@ def _against_best(gate: Gate, value: float, known: Iterable[tuple[str, float | N
     found = next(((run_id, best) for run_id, best in known if best is not None), None)
     if found is None:
         message = f"gate {gate}: {gate.metric} is {value:g}; no accepted run has it yet, so there is nothing to compare with"
-        return Judged(gate=gate, passed=not math.isnan(value), value=value, message=message)
+        return Judged(gate=gate, passed=math.isfinite(value), value=value, message=message)
     run_id, best = found
     limit = _FROM_BEST[gate.best](best, gate.threshold)
-    passed = not math.isnan(value) and _OPERATORS[gate.operator](value, limit)
+    passed = math.isfinite(value) and _OPERATORS[gate.operator](value, limit)
     message = f"gate {gate}: {gate.metric} is {value:g}, wanted {gate.operator} {limit:g}; best is {best:g}, of run {run_id}"
     return Judged(gate=gate, passed=passed, value=value, message=message, best=best, best_run=run_id)
 

@@ -11,7 +11,7 @@ SCHEMA = "trainshed/manifest/v1"
 FILE_NAME = "manifest.json"
 _KEPT = {
     "upload": ("pipelines", ("pipeline_id", "version", "version_id")),
-    "launch": ("runs", ("run_id", "state", "version", "metrics")),
+    "launch": ("runs", ("run_id", "state", "version", "link", "metrics")),
     "deploy": ("services", ("service", "revision", "digest", "url", "model")),
 }
 _SHORT = len("sha256:") + 12

@@ -116,13 +116,18 @@ def follow(context: Context, runs: list[Followed], *, ends: float | None, on_end
             watch.told.close()
 
 
-def terminate(context: Context, followed: Followed) -> None:
-    """Ask for the end of a run, look whether it was heard, and say so; what cannot be known is said too, nothing is raised."""
+def terminate(context: Context, followed: Followed) -> str:
+    """Ask for the end of a run, look whether it was heard, and say so.
+
+    Returns:
+        What is to be feared, empty when its end is certain or near; nothing is raised.
+    """
     left = _ended(context.kubeflow, followed)
     if left:
         context.console.warning(f"{followed.name}: {left}")
     else:
         context.console.line(f"launch {followed.name}: run {followed.run.id} terminated ({followed.run.state})")
+    return left
 
 
 def outcome(run: Run, *, link: str = "") -> TrainshedError | None:

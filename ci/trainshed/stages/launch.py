@@ -77,12 +77,14 @@ def launch(  # noqa: PLR0913 - the options of the command
         return _resumed(context, resume.strip(), asked, ends=ends)
     selected = upload.selected(context, names)
     chosen = profiles(context, selected, asked, wait=wait)
+    followed = any(asked.gates or each.gates for each in chosen.values()) if wait is None else wait
+    if deadline is not None and not followed:
+        context.console.warning("--deadline ends runs that are followed, and these are not; see --wait")
     references = References(context, local_images=local_images)
     references.check_ahead(template.name for template in selected)
     _reach(context)
     prepared = [asking.prepare(context, references, template, chosen[template.name], asked) for template in selected]
     _warn(context, [asking.sdk_of(each) for each in prepared])
-    followed = any(each.gates for each in prepared) if wait is None else wait
     return Runs(context, follow_them=followed, ends=ends).launch(prepared)
 
 

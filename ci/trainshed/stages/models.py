@@ -15,7 +15,7 @@ from trainshed.tools.kubeflow_records import Artifact
 
 _SUCCEEDED = "SUCCEEDED"
 _STARTED = "STARTED"
-_LOOKED_AT = 50
+_LOOKED_AT = 200
 
 
 def model_of(context: Context, source: ModelSource) -> Model:

@@ -47,7 +47,9 @@ class TasksTold:
         self._context, self._name, self._logs = context, name, logs
         self._seen: dict[str, _Seen] = {}
         self._shown: set[str] = set()
+        self._asked: set[str] = set()
         self._unasked = 0
+        self._pods: tuple[Run | None, dict[str, str]] = (None, {})
 
     @property
     def running(self) -> list[str]:
@@ -75,6 +77,7 @@ class TasksTold:
         cached = [key for key, task in _keyed(run) if task.cached and not self._seen.setdefault(key, _Seen()).cached]
         if cached:
             self._line(f"{_count(cached, 'step')} from the cache: {', '.join(cached)}")
+        self._pods = (run, {task.name: task.node for task in run.tasks})
         for key, seen in self._seen.items():
             if seen.wanted is not None and not self._keep(run, key, seen.wanted, seen):
                 self._line(f"no log of {key}: Kubeflow has none (any more); its pod is gone, or it never had one")
@@ -94,7 +97,7 @@ class TasksTold:
         if not another and not (seen.state in _OVER and task.state not in _OVER):
             return False
         if another and seen.state not in _OVER:
-            self._log(run, key, replace(task, node=before), seen)
+            self._log(run, key, replace(task, node=before, state=""), seen)
         seen.attempt, seen.wanted = seen.attempt + 1, None
         self._line(f"{key} is tried again (attempt {seen.attempt})")
         return True
@@ -121,14 +124,19 @@ class TasksTold:
 
     def _log(self, run: Run, key: str, task: Task, seen: _Seen) -> None:
         """Keep the log of a task that has just failed, and show its end: the run may go on for hours beside it."""
-        if len(self._logs) >= _LOGS and key not in self._logs:
+        if len(self._asked) >= _LOGS and key not in self._asked:
             self._unasked += 1
-        elif not self._keep(run, key, task, seen):
+            return
+        self._asked.add(key)
+        if not self._keep(run, key, task, seen):
             seen.wanted = task
 
     def _keep(self, run: Run, key: str, task: Task, seen: _Seen) -> bool:
+        client = self._context.kubeflow
         try:
-            text = self._context.kubeflow.task_log(run.id, task.node) if task.node else None
+            text = client.task_log(run.id, task.node) if task.node else None
+            pod = "" if text else self._pod(run, task)
+            text = text or (client.task_log(run.id, pod) if pod not in {"", task.node} else None)
         except Interrupted:
             raise
         except TrainshedError as error:
@@ -143,6 +151,15 @@ class TasksTold:
         self._logs[key] = log
         self._context.console.tail(project.shown(log), lines=_TAIL)
         return True
+
+    def _pod(self, run: Run, task: Task) -> str:
+        """Return the pod of a task that failed as the metadata store knows it: pods with labels of their own have other names."""
+        if task.state != "FAILED":  # an attempt that another has followed, of which alone the store knows
+            return ""
+        if self._pods[0] is not run:
+            self._pods = (run, {})  # a store that is away is not asked for each of them
+            self._pods = (run, {each.name: each.node for each in self._context.kubeflow.with_outputs(run).tasks})
+        return self._pods[1].get(task.name, "")
 
     def _line(self, text: str) -> None:
         self._context.console.line(f"launch {self._name}: {text}")

@@ -95,8 +95,9 @@ def test_a_missing_metric_fails_with_what_there_is() -> None:
 
 
 @pytest.mark.parametrize("text", ["auc >= 0", "auc <= 1", "auc != 1"])
-def test_an_undefined_metric_never_passes(text: str) -> None:
-    assert not gates.evaluate([gates.parse(text)], {"auc": float("nan")})[0].passed
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_an_undefined_or_infinite_metric_never_passes(text: str, value: str) -> None:
+    assert not gates.evaluate([gates.parse(text)], {"auc": float(value)})[0].passed
 
 
 @pytest.mark.parametrize("text", ["auc >= 0.8000000001", "auc >= best - 1e-09", "auc > best", "auc < best * 0.5", "auc > best + 2"])

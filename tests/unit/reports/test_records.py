@@ -122,7 +122,10 @@ def flow() -> list[Report]:
         name="flow", stage="upload", status=Status.CACHED, details={"pipeline_id": "1", "version": "v-1", "version_id": "2", "other": 3}
     )
     launch = Result(
-        name="flow", stage="launch", status=Status.DONE, details={"run_id": "r", "state": "SUCCEEDED", "metrics": {"auc": 0.98765432}}
+        name="flow",
+        stage="launch",
+        status=Status.DONE,
+        details={"run_id": "r", "state": "SUCCEEDED", "link": "https://kf/r", "metrics": {"auc": 0.98765432}},
     )
     deploy = Result(name="answer", stage="deploy", status=Status.DONE, details={"revision": "answer:3", "url": None})
     return [Report(stage="images", results=(build,)), Report(stage="run", results=(upload, launch, deploy))]
@@ -134,7 +137,7 @@ def test_the_manifest_holds_what_the_commit_became() -> None:
     assert told["status"] == "green"
     assert told["images"] == {"train": f"r/train@{DIGEST}"}
     assert told["pipelines"] == {"flow": {"pipeline_id": "1", "version": "v-1", "version_id": "2"}}
-    assert told["runs"] == {"flow": {"run_id": "r", "state": "SUCCEEDED", "metrics": {"auc": 0.98765432}}}
+    assert told["runs"] == {"flow": {"run_id": "r", "state": "SUCCEEDED", "link": "https://kf/r", "metrics": {"auc": 0.98765432}}}
     assert told["services"] == {"answer": {"revision": "answer:3"}}
     assert json.loads(json.dumps(told)) == told
 

@@ -225,12 +225,36 @@ def test_a_log_that_is_not_there_yet_is_asked_for_again_and_a_missing_one_is_sai
     assert "launch training: the log of refused could not be read: HTTP 403" in room.said
 
 
+def test_a_pod_of_another_name_is_asked_of_the_metadata_store_once_while_the_run_goes_on(room: Room) -> None:
+    asked: list[Run] = []
+
+    def outputs(told: Run) -> Run:
+        asked.append(told)
+        return replace(told, tasks=tuple(replace(each, node=f"metadata-0-1-{each.node}") for each in told.tasks))
+
+    wrong = [task("a", "FAILED"), task("b", "FAILED"), task("none", "FAILED")]
+    logs = {f"metadata-0-1-pod-{name}": [f"{name}\n"] for name in "ab"}
+    followed = room.follow(run("RUNNING", *wrong), run("RUNNING", *wrong), run("FAILED", *wrong), logs=logs, outputs=outputs)
+    assert {name: log.read_text() for name, log in followed.logs.items()} == {"a": "a\n", "b": "b\n"}
+    assert len(asked) == 2
+    assert room.said.index("launch training: a FAILED") + 2 == room.said.index("   │ a")
+
+
 def test_the_logs_of_many_failing_tasks_are_bounded(room: Room) -> None:
     wrong = [task(f"t{number}", "FAILED") for number in range(30)]
     followed = room.follow(run("FAILED", *wrong), logs={f"pod-t{number}": ["said\n"] for number in range(30)})
     assert len(followed.logs) == 10
     assert "launch training: 20 more tasks failed; the logs of the first 10 were asked for" in room.said
     assert "and 25 more tasks failed" in str(outcome(followed.run))
+
+
+def test_logs_that_nobody_has_are_asked_for_as_seldom(room: Room) -> None:
+    wrong = [task(f"t{number}", "FAILED") for number in range(30)]
+    asked: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Kubeflow, "task_log", lambda _, __, node: asked.append(node))
+        room.follow(run("RUNNING", *wrong), run("FAILED", *wrong))
+    assert sorted(asked) == sorted([f"pod-t{number}" for number in range(10)] * 2)
 
 
 def test_a_task_that_is_tried_again_is_told_and_keeps_the_logs_of_all_attempts(room: Room) -> None:

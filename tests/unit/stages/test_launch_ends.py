@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from tests.support.launching import Lab, trained
+from trainshed import owner
 from trainshed.errors import Interrupted, RemoteError, UsageError
 from trainshed.ledger.store import Ledger
 from trainshed.reports import junit
 from trainshed.settings import Tier
+from trainshed.stages.launching import history
+from trainshed.tools import process
 from trainshed.tools.kubeflow_records import Run, Task
 
 
@@ -151,7 +154,7 @@ def test_a_run_without_a_record_gives_main_no_model_unless_main_knows_its_versio
 
 
 def test_a_run_of_nothing_that_is_known_is_refused(lab: Lab) -> None:
-    lab.kubeflow.runs["r"] = Run(id="r", name="somebody's", state="RUNNING", description="mine")
+    lab.kubeflow.known["r"] = Run(id="r", name="somebody's", state="RUNNING", description="mine")
     with pytest.raises(UsageError, match="run r 'somebody's' is of no pipeline that is known here"):
         lab.launch(resume="r")
     with pytest.raises(UsageError, match="there is no run 'nothing' to take up"):
@@ -188,9 +191,123 @@ def test_a_run_that_ended_while_the_command_was_told_to_end_is_told_as_not_judge
     assert "terminate run-1" not in lab.kubeflow.asked
 
 
-def test_a_ledger_that_cannot_keep_a_run_is_said_with_the_way_back(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+class Killed(BaseException):
+    """The command is gone, and nothing of it is done any more."""
+
+
+def kill(lab: Lab, monkeypatch: pytest.MonkeyPatch, *, started: bool) -> None:
+    """Have a launch killed while Kubeflow is asked for the run, which was ``started``, or not."""
+    create = lab.kubeflow.create_run
+
+    def killed(*given: Any, **more: Any) -> Run:
+        if started:
+            create(*given, **more)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lab.kubeflow, "create_run", killed)
+        with pytest.raises(Killed):
+            lab.launch(gates=["auc >= 0.95"])
+    monkeypatch.setattr(owner, "alive", lambda _: False)
+
+
+def test_a_run_whose_start_was_never_heard_of_is_taken_up_and_no_second_one_started(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    kill(lab, monkeypatch, started=True)
+    assert lab.launch(gates=["auc >= 0.8"]).details["run_id"] == "run-1"
+    assert ("taking up run run-1" in lab.said, len(lab.kubeflow.created)) == (True, 1)
+    assert lab.launch(gates=["auc >= 0.8"]).details["run_id"] == "run-2"  # the first has been judged
+
+
+def test_a_run_that_was_never_started_is_started(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    kill(lab, monkeypatch, started=False)
+    assert lab.launch(gates=["auc >= 0.8"]).details["run_id"] == "run-1"
+
+
+def test_a_run_whose_start_was_never_heard_of_is_judged_by_the_gates_it_was_to_have(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    kill(lab, monkeypatch, started=True)
+    result = lab.launch(resume="run-1")
+    assert (result.exit_code, result.message) == (1, "gate auc >= 0.95: auc is 0.9")
+    assert lab.records()[0]["version_commit"] == "c" * 40
+
+
+def test_best_is_found_behind_any_number_of_failures(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.launch(wait=True)
+    lab.kubeflow.tasks = (trained(0.5),)
+    monkeypatch.setattr(history, "LOOKED_AT", 2)
+    for _ in range(2):
+        assert lab.launch(gates=["auc >= best"]).exit_code == 1
+
+
+def test_a_run_that_may_go_on_after_an_interruption_is_for_the_next_command(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(_: str) -> None:
+        raise RemoteError("Kubeflow is away")
+
+    lab.kubeflow.ends = "RUNNING"
+    with monkeypatch.context() as patch:
+        patch.setattr(lab.kubeflow, "terminate", away)
+        patch.setattr(process, "pause", interrupt)
+        (result,) = lab.report(wait=True).results
+    assert "run run-1 may still be running: Kubeflow is away" in result.message
+    assert (lab.records()[0]["state"], result.details["state"]) == ("STARTED", "RUNNING")
+    monkeypatch.setattr(owner, "alive", lambda _: False)
+    lab.kubeflow.ends = "SUCCEEDED"
+    assert lab.launch(wait=True).details["run_id"] == "run-1"
+
+
+def test_a_run_that_succeeded_while_it_was_told_to_end_is_kept_as_it_is(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ending(_: str) -> None:
+        lab.kubeflow.ends = "SUCCEEDED"
+
+    lab.kubeflow.ends = "RUNNING"
+    monkeypatch.setattr(lab.kubeflow, "terminate", ending)
+    monkeypatch.setattr(process, "pause", interrupt)
+    (result,) = lab.report(wait=True).results
+    assert "run run-1 SUCCEEDED, and was not judged" in result.message
+    assert (lab.records()[0]["state"], lab.records()[0]["good"]) == ("SUCCEEDED", False)
+
+
+def interrupt(seconds: float) -> None:
+    """Have SIGTERM arrive during the first pause."""
+    if seconds:
+        raise Interrupted("interrupted")
+
+
+def test_a_run_that_nobody_follows_is_ended_too_when_its_command_is(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    create = lab.kubeflow.create_run
+
+    def created(*given: Any, **more: Any) -> Run:
+        process.stopping.set()
+        return create(*given, **more)
+
+    monkeypatch.setattr(lab.kubeflow, "create_run", created)
+    lab.kubeflow.ends = "CANCELING"
+    assert lab.report().exit_code == 130
+    assert "terminate run-1" in lab.kubeflow.asked
+
+
+def test_a_deadline_that_would_end_nothing_is_warned_of(lab: Lab) -> None:
+    lab.launch(deadline=60)
+    assert "--deadline ends runs that are followed" in lab.said
+    lab.launch(deadline=60, gates=["auc > 0"])
+    assert "--deadline" not in lab.said
+
+
+def test_a_ledger_that_cannot_keep_a_run_starts_none(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise RemoteError("the database is away")
+
+    monkeypatch.setattr(Ledger, "record_event", full)
+    result = lab.launch(wait=True)
+    assert (result.exit_code, result.message, lab.kubeflow.created) == (5, "the database is away", [])
+
+
+def test_a_ledger_that_cannot_keep_a_run_is_said_with_the_way_back(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep = Ledger.record_event
+
+    def full(ledger: Ledger, *given: Any) -> None:
+        if lab.kubeflow.created:
+            raise RemoteError("the database is away")
+        keep(ledger, *given)
 
     monkeypatch.setattr(Ledger, "record_event", full)
     result = lab.launch(wait=True)

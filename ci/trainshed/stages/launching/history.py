@@ -15,8 +15,8 @@ from trainshed.tools import git
 from trainshed.tools.kubeflow_records import NotFound, Run
 
 EVENT = "run"
-STARTED = "STARTED"
-_LOOKED_AT = 200
+ASKED, STARTED = "ASKED", "STARTED"
+LOOKED_AT = 200
 _GOING_WELL = frozenset({"PENDING", "RUNNING", "SUCCEEDED"})
 
 
@@ -27,6 +27,10 @@ class History:
         self._context = context
         self._environment = context.config.environment.name
         self._head = git.head(context.config.project.root)
+
+    def announce(self, prepared: Prepared, name: str, *, followed: bool) -> None:
+        """Keep that a run of this name is about to be started: a command that is killed before it hears of it leaves a trace."""
+        self.record(prepared, Run(id="", name=name, state=ASKED), state=ASKED, followed=followed)
 
     def record(self, prepared: Prepared, run: Run, *, state: str, good: bool = False, **more: Any) -> None:  # noqa: ANN401 - any JSON value
         """Keep a run as it stands. ``good`` is true for one that is accepted: what a service may take its model from."""
@@ -43,6 +47,8 @@ class History:
             "artifacts": outputs,
             "gates_wanted": [str(gate) for gate in prepared.gates],
             "pipeline_id": prepared.version.pipeline_id,
+            "version_commit": prepared.commit,
+            "version_build_url": prepared.build_url,
             "commit": self._head.commit,
             "branch": self._head.branch,
             "build_url": self._context.build_url,
@@ -50,12 +56,18 @@ class History:
             **({"tasks": _tasks(run)} if run.finished else {}),
             **more,
         }
-        self._context.ledger.record_event(EVENT, self._environment, prepared.name, run.id, document)
+        self._context.ledger.record_event(EVENT, self._environment, prepared.name, run.id or run.name, document)
 
-    def accepted(self, name: str, *, but: str) -> list[Accepted]:
-        """Return the accepted runs of a pipeline, the newest first, by the own tier or above; ``but`` is the run that is judged."""
+    def accepted(self, name: str, *, but: str, limit: int | None = LOOKED_AT) -> list[Accepted]:
+        """Return the accepted runs of a pipeline, the newest first, by the own tier or above.
+
+        Args:
+            name: of the pipeline.
+            but: the run that is judged.
+            limit: how many records are looked at; None: all.
+        """
         newest: dict[str, Mapping[str, Any]] = {}
-        for event in self._context.ledger.events(EVENT, self._environment, name, limit=_LOOKED_AT):
+        for event in self._context.ledger.events(EVENT, self._environment, name, limit=limit):
             newest.setdefault(event.key, event.document)
         return [
             Accepted(run_id=run_id, metrics=_numbers(told.get("metrics")))
@@ -63,12 +75,14 @@ class History:
             if run_id != but and told.get("good") is True
         ]
 
-    def known(self, run_id: str) -> tuple[str, Mapping[str, Any]] | None:
-        """Return the pipeline of a run, and the newest record of it."""
+    def known(self, run: Run) -> tuple[str, Mapping[str, Any]] | None:
+        """Return the pipeline of a run, and the newest record of it; that it was about to be started is one too."""
         if not self._context.has_ledger:
             return None
-        events = self._context.ledger.events(EVENT, self._environment, key=run_id, limit=1)
-        return (events[0].name, events[0].document) if events else None
+        for key in filter(None, (run.id, run.name)):
+            for event in self._context.ledger.events(EVENT, self._environment, key=key, limit=1):
+                return event.name, event.document
+        return None
 
     def uploaded(self, version_id: str) -> str | None:
         """Return the pipeline that a version was uploaded for, by the own tier or above."""
@@ -84,13 +98,18 @@ class History:
         wanted = {"version_id": prepared.version.id, "parameters": dict(prepared.parameters), "caching": prepared.caching}
         same = all(told.get(key) == value for key, value in wanted.items())
         same = same and told.get("experiment", prepared.experiment) == prepared.experiment
-        if not same or not told.get("followed") or told.get("state") != STARTED or owner.alive(told.get("owner", "")) is not False:
-            return None
+        left = told.get("state") in {ASKED, STARTED} and owner.alive(told.get("owner", "")) is False
+        run = self._of(told) if same and left and told.get("followed") else None
+        return run if run is not None and run.state in _GOING_WELL else None
+
+    def _of(self, told: Mapping[str, Any]) -> Run | None:
+        """Return the run of a record; of one that was about to be started nobody knows the id, nor whether it was."""
+        if told["state"] == ASKED:
+            return next(self._context.kubeflow.runs(name=told["name"]), None)
         try:
-            run = self._context.kubeflow.run(told["run_id"])
+            return self._context.kubeflow.run(told["run_id"])
         except NotFound:
             return None
-        return run if run.state in _GOING_WELL else None
 
 
 def facts(context: Context, prepared: Prepared, run: Run) -> dict[str, Any]:
@@ -98,7 +117,7 @@ def facts(context: Context, prepared: Prepared, run: Run) -> dict[str, Any]:
     return {
         "run_id": run.id,
         "state": run.state,
-        "link": context.kubeflow.link(run.id),
+        "link": context.kubeflow.link(run.id) if run.id else "",
         "version": prepared.version.name,
         "version_id": prepared.version.id,
         "experiment": prepared.experiment,

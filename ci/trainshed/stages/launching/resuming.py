@@ -31,7 +31,7 @@ def take_up(context: Context, run_id: str, gates: Sequence[Gate]) -> tuple[Prepa
         run = context.kubeflow.run(run_id)
     except NotFound as error:
         raise UsageError(f"there is no run '{run_id}' to take up: {error.message}", next_step=_ID_HELP) from error
-    known = history.known(run.id)
+    known = history.known(run)
     prepared = _of_record(run, *known) if known else _of_kubeflow(context, history, run)
     return replace(prepared, gates=tuple({str(gate): gate for gate in (*prepared.gates, *gates)}.values())), run
 
@@ -52,6 +52,8 @@ def _of_record(run: Run, name: str, told: Mapping[str, Any]) -> Prepared:
         experiment=_text(told, "experiment"),
         labels={key: str(value) for key, value in _table(labels).items()},
         caching=caching if isinstance(caching, bool) else None,
+        commit=_text(told, "version_commit"),
+        build_url=_text(told, "version_build_url"),
         known=told.get("known") is not False,
     )
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from trainshed.errors import Interrupted, RemoteError, TrainshedError, WorkFailed
 from trainshed.pipelines import gates as gates_of
+from trainshed.pipelines.gates import Judged
 from trainshed.results import Case, Report, Result, Status, failed
 from trainshed.stages.context import Context
 from trainshed.stages.following import Followed, follow, outcome, terminate
@@ -16,9 +18,12 @@ from trainshed.stages.launching import history, naming
 from trainshed.stages.launching.asking import Prepared
 from trainshed.stages.launching.history import STARTED, History
 from trainshed.stages.tasks_told import seconds_of
+from trainshed.tools import process
 from trainshed.tools.kubeflow_records import Run
 
 STAGE = "launch"
+_ENDINGS = 16
+"""So many runs are told to end at once: an aborted job has a few seconds."""
 
 
 @dataclass
@@ -57,13 +62,13 @@ class Runs:
         try:
             for each in prepared:
                 self._begin(each, run_of)
+            process.pause(0)  # SIGTERM does not end the creation of a run, but this command
             if self._follow_them:
                 runs = [one.followed for one in self._launched.values()]
                 follow(self._context, runs, ends=self._ends, on_end=lambda ended: self._end(self._launched[ended.name]))
         except Interrupted:
             interrupted = True
-            for one in self._launched.values():
-                self._cancel(one)
+            self._cancel_all()
         told = tuple(self._results[each.name] for each in prepared if each.name in self._results)
         return Report(stage=STAGE, results=told, interrupted=interrupted)
 
@@ -106,13 +111,15 @@ class Runs:
         client, wanted = self._context.kubeflow, self._context.config.environment.kubeflow
         if prepared.experiment not in self._experiments:
             self._experiments[prepared.experiment] = client.experiment(prepared.experiment)
+        name = naming.run_name(prepared.name)
+        self._history.announce(prepared, name, followed=self._follow_them)
         description, left = naming.description(self._context, prepared)
         if left:
             self._context.console.warning(f"{prepared.name}: no room in the run's description for {'; '.join(left)}: the ledger keeps it")
         return client.create_run(
             prepared.version,
             prepared.parameters,
-            name=naming.run_name(prepared.name),
+            name=name,
             experiment=self._experiments[prepared.experiment],
             pipeline_root=wanted.pipeline_root,
             service_account=wanted.service_account,
@@ -120,17 +127,28 @@ class Runs:
             specification=prepared.specification,
         )
 
-    def _cancel(self, one: _Launched) -> None:
-        if one.followed.open:
-            terminate(self._context, one.followed)
-            try:
-                self._record(one, state="CANCELED")
-            except TrainshedError as error:
-                self._context.console.warning(f"the end of run {one.run.id} is not in the ledger: {error.message}")
-            self._finish(self._result(one, Status.ABORTED, message="interrupted: its run was told to end", state="CANCELED"))
-        elif one.prepared.name not in self._results:
-            message = f"interrupted: run {one.run.id} {one.run.state}, and was not judged. {_resume(one.run)}"
-            self._finish(self._result(one, Status.ABORTED, message=message))
+    def _cancel_all(self) -> None:
+        """End every run that is open; one that came to its end just before is told as not judged."""
+        left = [one for one in self._launched.values() if one.followed.open]
+        if left:
+            with ThreadPoolExecutor(min(len(left), _ENDINGS)) as pool:
+                feared = list(pool.map(lambda one: terminate(self._context, one.followed), left))
+            for one, fear in zip(left, feared, strict=True):
+                self._canceled(one, fear)
+        for one in self._launched.values():
+            if one.prepared.name not in self._results:
+                self._finish(self._result(one, Status.ABORTED, message=_not_judged(one.run)))
+
+    def _canceled(self, one: _Launched, fear: str) -> None:
+        """Keep and tell what became of a run that was told to end; one that may go on is for the next command to take up."""
+        ended = one.run.state == "SUCCEEDED"  # just before
+        state = STARTED if fear else "SUCCEEDED" if ended else "CANCELED"
+        try:
+            self._record(one, state=state, followed=True)
+        except TrainshedError as error:
+            self._context.console.warning(f"the end of run {one.run.id} is not in the ledger: {error.message}")
+        told = f"interrupted: {fear}" if fear else _not_judged(one.run) if ended else "interrupted: its run was told to end"
+        self._finish(self._result(one, Status.ABORTED, message=told, state=one.run.state if fear else state))
 
     def _end(self, one: _Launched) -> None:
         """Judge a run that ended, record it and show it."""
@@ -166,8 +184,7 @@ class Runs:
     def _accept(self, one: _Launched) -> None:
         """Hold a run that succeeded to its gates."""
         run, prepared = one.run, one.prepared
-        accepted = self._history.accepted(prepared.name, but=run.id) if any(gate.best for gate in prepared.gates) else []
-        judged = gates_of.evaluate(prepared.gates, run.metrics, accepted)
+        judged = self._judged(prepared, run)
         missed = [each.message for each in judged if not each.passed]
         told = [history.told(each) for each in judged]
         self._record(one, state=run.state, good=not missed and prepared.known, gates=told)
@@ -179,6 +196,17 @@ class Runs:
         if not prepared.known:
             self._context.console.warning(f"{prepared.name}: run {run.id} is of an unknown version: its model is not taken for a service")
         self._finish(self._result(one, Status.DONE, cause=prepared.source, gates=told))
+
+    def _judged(self, prepared: Prepared, run: Run) -> list[Judged]:
+        """Judge the gates; "there is no accepted run" is said only when all records were looked at."""
+        judged: list[Judged] = []
+        for limit in (history.LOOKED_AT, None):
+            compared = any(gate.best for gate in prepared.gates)
+            accepted = self._history.accepted(prepared.name, but=run.id, limit=limit) if compared else []
+            judged = gates_of.evaluate(prepared.gates, run.metrics, accepted)
+            if all(each.best_run or not each.gate.best for each in judged):
+                break
+        return judged
 
     def _fail(self, one: _Launched, error: TrainshedError, **more: Any) -> None:  # noqa: ANN401 - any JSON value
         self._finish(self._result(one, Status.FAILED, message=error.told, exit_code=error.exit_code, **more))
@@ -238,6 +266,10 @@ def _gate_cases(name: str, told: Iterable[Mapping[str, Any]]) -> list[Case]:
         Case(name=f"gate {gate['gate']}", suite=name, failure="" if gate["passed"] else gate["message"], output=gate["message"])
         for gate in told
     ]
+
+
+def _not_judged(run: Run) -> str:
+    return f"interrupted: run {run.id} {run.state}, and was not judged. {_resume(run)}"
 
 
 def _resume(run: Run) -> str:
