@@ -13,6 +13,7 @@ import pytest
 from tests.support.kubeflow_project import FlowProject, told
 from tests.support.kubeflow_server import Fault, StrictServer
 from trainshed.errors import TrainshedError, UsageError
+from trainshed.ledger.leases import Lease
 from trainshed.results import Report, Result, Status
 from trainshed.settings import Tier
 from trainshed.stages.schedule import schedule
@@ -37,6 +38,11 @@ class World:
     def upload(self) -> None:
         with self.flows.open(Tier.MAIN) as context:
             assert upload(context).exit_code == 0
+
+    def configure_without(self, word: str) -> None:
+        """Take the lines with a word out of the configuration."""
+        file = self.flows.root / "trainshed.toml"
+        file.write_text("".join(line for line in file.read_text().splitlines(keepends=True) if word not in line))
 
     def declare(self, text: str, name: str = "training") -> None:
         (self.flows.root / "pipeline_templates" / f"{name}.toml").write_text(text)
@@ -72,7 +78,8 @@ def test_a_declared_schedule_is_created_once_and_then_left_alone(world: World) -
     (kept,) = world.kept()
     assert (kept.enabled, kept.trigger, dict(kept.parameters)) == (True, Trigger(cron="0 0 3 * * *"), {"rows": 5})
     assert kept.version_id
-    assert "Kept by Trainshed: change pipeline_templates/training.toml" in kept.description
+    assert kept.description.splitlines()[0] == "trainshed: project=flows environment=local pipeline=training schedule=nightly"
+    assert len(kept.description) <= 255  # the column of a real server
     again = world.one()
     assert (again.status, again.cause, again.details["recurring_run_id"]) == (Status.CACHED, "unchanged", kept.id)
 
@@ -127,7 +134,7 @@ def test_what_somebody_did_in_kubeflow_is_shown_and_mended(world: World, how: st
                 description=kept.description,
             )
     wanted = {
-        "disabled": "changed: enabled no → yes",
+        "disabled": "changed in Kubeflow since: disabled → enabled",
         "deleted": "created: it was deleted in Kubeflow",
         "copied": "changed in Kubeflow since: 1 more of it",
         "edited": "changed in Kubeflow since: cron 0 0 5 * * * → 0 0 3 * * *",
@@ -169,7 +176,7 @@ def test_declared_disabled_is_kept_disabled_and_changed_in_place(world: World) -
     assert not world.kept()[0].enabled
     world.declare(DECLARED)
     result = world.one()
-    assert (result.cause, result.details["recurring_run_id"]) == ("changed: enabled no → yes", identifier)
+    assert (result.cause, result.details["recurring_run_id"]) == ("changed: disabled → enabled", identifier)
     assert world.one().cause == "unchanged"
 
 
@@ -260,13 +267,57 @@ def test_gates_of_a_profile_are_said_to_be_nobodys(world: World) -> None:
         assert "the gates of profile full are judged by `trainshed launch`" in told(context)
 
 
-def test_the_embedded_kubeflow_is_refused_before_anything(world: World) -> None:
-    file = world.flows.root / "trainshed.toml"
-    file.write_text("".join(line for line in file.read_text().splitlines(keepends=True) if "host" not in line))
+def test_a_schedule_for_the_embedded_kubeflow_is_refused_and_none_is_no_error(world: World) -> None:
+    world.configure_without("host")
     world.server.requests.clear()
+    assert (world.run().exit_code, world.run().results) == (0, ())
+    world.declare(DECLARED)
     with pytest.raises(UsageError, match="runs no schedules"):
         world.run()
     assert world.server.requests == []
+
+
+def test_a_project_named_by_its_folder_has_no_schedules_for_another_checkout_would_make_its_own(world: World) -> None:
+    world.configure_without("name =")
+    assert world.run().exit_code == 0
+    world.declare(DECLARED)
+    with pytest.raises(UsageError, match=r"project\.name is not set"):
+        world.run()
+
+
+def test_who_may_not_see_recurring_runs_and_declares_none_is_warned(world: World) -> None:
+    world.server.faults.add(Fault("GET", RUNS, kind="403", times=None))
+    with world.flows.open(Tier.MAIN) as context:
+        assert schedule(context).exit_code == 0
+        assert "not looked for schedules that are no longer declared" in told(context)
+    world.declare(DECLARED)
+    with pytest.raises(TrainshedError, match="not permitted"):
+        world.run()
+
+
+def test_a_command_that_stood_still_too_long_goes_no_further(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.declare(DECLARED)
+    monkeypatch.setattr(Lease, "lost", True)
+    result = world.one()
+    assert (result.status, "stood still" in result.message, world.kept()) == (Status.FAILED, True, [])
+
+
+def test_an_older_server_than_the_pipeline_s_sdk_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUILD_URL", "https://ci.example.org/job/1/")
+    server = StrictServer(version="2.5.0")
+    with server.serve() as address:
+        world = World(tmp_path, server, address)
+        world.declare(DECLARED)
+        with world.flows.open(Tier.MAIN) as context:
+            assert schedule(context).results[0].cause == "created"
+            assert told(context).count("older than the SDK") == 1
+
+
+def test_long_names_and_many_labels_are_kept_as_far_as_there_is_room(world: World) -> None:
+    labels = ", ".join(f'label-{number} = "{"v" * 60}"' for number in range(9))
+    world.declare(f'[profiles.full]\nlabels = {{ {labels} }}\n{DECLARED.replace("nightly", "n" * 63)}profile = "full"\n')
+    assert world.one().cause == "created"
+    assert world.one().cause == "unchanged"
 
 
 def test_an_expired_login_changes_nothing(world: World) -> None:

@@ -14,6 +14,7 @@ import pytest
 from tests.support.kubeflow_project import FlowProject, told
 from tests.support.kubeflow_server import Fault, StrictServer
 from trainshed.errors import TrainshedError, UsageError
+from trainshed.ledger.leases import Lease
 from trainshed.results import Result, Status
 from trainshed.settings import Tier
 from trainshed.stages.context import Context
@@ -180,6 +181,28 @@ def test_a_namespace_that_the_server_wants_is_asked_for_before_anything(tmp_path
         with flows.open(Tier.MAIN) as context, pytest.raises(UsageError, match="namespace"):
             upload(context)
     assert server.asked("POST") == []
+
+
+def test_an_upload_that_stood_still_while_another_took_over_adds_nothing(
+    tmp_path: Path, server: StrictServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flows = project(tmp_path / "flows", server, tmp_path / "ledger")
+    monkeypatch.setattr(Lease, "lost", True)
+    result = uploaded(flows)
+    assert (result.status, "stood still" in result.message) == (Status.FAILED, True)
+    assert server.asked("POST") == []
+
+
+def test_what_a_server_leaves_out_of_a_pipeline_changes_nothing(tmp_path: Path, server: StrictServer) -> None:
+    flows = project(tmp_path / "flows", server, tmp_path / "ledger")
+    for file in (*(flows.root / "build" / "pipelines").iterdir(), flows.root / "pipeline_templates" / "training.yaml"):
+        text = file.read_text()
+        assert "        taskInfo:\n" in text
+        file.write_text(text.replace("        taskInfo:\n", "        cachingOptions:\n          enableCache: false\n        taskInfo:\n"))
+    flows.settle()
+    assert uploaded(flows).status is Status.DONE
+    assert "cachingOptions:" in (flows.root / "build" / "pipelines" / "training.yaml").read_text()
+    assert uploaded(flows).status is Status.CACHED
 
 
 def test_a_content_is_looked_for_with_few_requests(tmp_path: Path, server: StrictServer) -> None:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from typing import Any
 
 from trainshed.pipelines import documents as yaml_documents
+
+_EXACT = 2**53
+_FREE = frozenset({"deploymentSpec", "defaultValue", "constant", "literals", "metadata", "config"})
+"""Fields whose values are the author's own, so that an empty one says something; a server keeps them as they are."""
 
 
 def content_digest(text: str, *, place: str = "the pipeline") -> str:
     """Return ``sha256:<64 hex>`` over a compiled pipeline's documents.
 
-    The header, the order of keys and the layout do not count: kfp makes the header of the document, and a server keeps neither.
+    The header, the order of keys, the layout and fields at their defaults (``args: []``, ``enableCache: false``) do not count: kfp makes
+    the header of the document, and a server keeps none of them.
 
     Raises:
         UsageError: the text is no compiled pipeline.
@@ -22,13 +28,15 @@ def content_digest(text: str, *, place: str = "the pipeline") -> str:
 
 def digest_of(documents: list[dict[str, Any]]) -> str:
     """Return the digest of documents that are already read; an empty platform document counts as none."""
-    told = [normalised(document) for document in documents if document]
+    told = [normalised(_set(document)) for document in documents if document]
     text = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def normalised(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Return a value in which ``7.0`` and ``7`` are one: servers write whole numbers without a fraction."""
+    """Return a value in which ``7.0`` and ``7`` are one, as for servers: all numbers are doubles there, whole ones are written as such."""
+    if isinstance(value, int) and abs(value) > _EXACT:
+        value = float(value) if abs(value) <= sys.float_info.max else value
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, dict):
@@ -36,3 +44,13 @@ def normalised(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     if isinstance(value, list):
         return [normalised(item) for item in value]
     return value
+
+
+def _set(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Return a message's value without the fields at their defaults: a server reads it into a message and writes that."""
+    if isinstance(value, list):
+        return [_set(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    told = {key: item if key in _FREE else _set(item) for key, item in value.items()}
+    return {key: item for key, item in told.items() if key in _FREE or item not in ("", None, 0, [], {})}

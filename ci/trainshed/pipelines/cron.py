@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from trainshed.errors import suggestion
 
 WORDS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
-_EVERY = re.compile(r"@every (?=[0-9])(?:[0-9.]+h)?(?:[0-9.]+m)?(?:[0-9.]+s)?")
+_EVERY = re.compile(r"@every (?=[0-9])(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?")
 _FEBRUARY = 2
 _EXAMPLE = "'0 0 3 * * *' is every day at 3:00 UTC"
 
@@ -51,13 +51,17 @@ def check(text: str) -> str:
         raise ValueError(f"expected six fields ({names}), not {len(parts)} in '{text}'{missing}: {_EXAMPLE}")
     sets = [_values(field, part) for field, part in zip(_FIELDS, parts, strict=True)]
     days, months = sets[3], sets[4]
-    if parts[5] in {"*", "?"} and not any(day <= _longest(month) for month in months for day in days):
+    # With a star in the day of week, "*/2" too, both days must fit; without one, either does.
+    if re.search(r"[*?]", parts[5]) and not any(day <= _longest(month) for month in months for day in days):
         raise ValueError(f"'{text}' never comes: none of its months has such a day")
     return " ".join(parts)
 
 
 def _word(text: str) -> str:
-    if text not in WORDS and not _EVERY.fullmatch(text):
+    every = _EVERY.fullmatch(text)
+    if every and not any(int(part or 0) for part in every.groups()):
+        raise ValueError(f"'{text}' would be every second for the server")
+    if text not in WORDS and not every:
         raise ValueError(f"expected one of {', '.join(WORDS)} or such as '@every 1h30m', not '{text}'{suggestion(text, WORDS)}")
     return text
 
@@ -74,7 +78,7 @@ def _values(field: _Field, text: str) -> set[int]:
 
 
 def _range(field: _Field, part: str) -> set[int]:
-    match = re.fullmatch(r"(?:(?P<all>[*?])|(?P<low>\w+)(?:-(?P<high>\w+))?)(?:/(?P<step>\d{1,4}))?", part)
+    match = re.fullmatch(r"(?:(?P<all>[*?])|(?P<low>\w+)(?:-(?P<high>\w+))?)(?:/(?P<step>[0-9]{1,4}))?", part)
     if match is None:
         raise ValueError(f"{field.name}: '{part}' is no number, range or step: {_EXAMPLE}")
     if match["all"]:

@@ -12,13 +12,16 @@ from typing import Any
 
 from trainshed.pipelines.content import normalised
 from trainshed.pipelines.settings import Schedule
-from trainshed.tools.kubeflow_records import RecurringRun, Trigger, Version
+from trainshed.tools.kubeflow_records import DESCRIPTION_LIMIT, RecurringRun, Trigger, Version
 
 _MARK = re.compile(
     r"^trainshed: project=(?P<project>\S+) environment=(?P<environment>\S+) pipeline=(?P<pipeline>\S+) schedule=(?P<schedule>\S+)$",
     re.MULTILINE,
 )
-_DIGEST = re.compile(r"^declared: (sha256:[0-9a-f]{64})$", re.MULTILINE)
+_DIGEST = re.compile(r"^declared: ([0-9a-f]+)$", re.MULTILINE)
+_SHORT = 16
+SWITCHED = {True: "disabled → enabled", False: "enabled → disabled"}
+"""The one difference that can be mended in place."""
 _VERSION = re.compile(r"^version: (.+)$", re.MULTILINE)
 
 
@@ -61,6 +64,11 @@ class Declared:
         return f"{self.mark.pipeline} {self.mark.schedule}"
 
     @property
+    def sdk(self) -> str:
+        """Return what compiled the pipeline."""
+        return str(self.version.spec.get("pipeline_spec", self.version.spec).get("sdkVersion", ""))
+
+    @property
     def trigger(self) -> Trigger:
         """Return when it starts."""
         return Trigger(cron=self.schedule.cron, every=self.schedule.every, start=self.schedule.start, end=self.schedule.end)
@@ -71,20 +79,26 @@ class Declared:
         plain = {name: value for name, value in self.fields().items() if name != "enabled"}
         told = {**plain, "experiment": self.experiment, "labels": dict(self.labels), "version": self.version.id}
         text = json.dumps({**told, "parameters": normalised(dict(self.parameters))}, sort_keys=True, separators=(",", ":"))
-        return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+        return hashlib.sha256(text.encode()).hexdigest()[:_SHORT]
 
     @property
     def description(self) -> str:
-        """Return the text that says in Kubeflow whose it is."""
-        labels = ", ".join(f"{name}={value}" for name, value in sorted(self.labels.items()))
-        lines = [
-            f"Kept by Trainshed: change {self.place}, then run `trainshed schedule`.",
-            str(self.mark),
-            f"declared: {self.digest}",
-            f"version: {self.version.name}",
-            *([f"labels: {labels}"] if labels else []),
-        ]
-        return "\n".join(lines)
+        """Return the text that says in Kubeflow whose it is, and further what there is room for; see `fits`."""
+        more = [f"version: {self.version.name}", *(f"label {name}: {value}" for name, value in sorted(self.labels.items()))]
+        text = self._least
+        for line in (*more, f"from: {self.place}"):
+            longer = f"{text}\n{line}"
+            text = longer if len(longer) <= DESCRIPTION_LIMIT else text
+        return text
+
+    @property
+    def fits(self) -> bool:
+        """Tell whether Kubeflow can keep what it takes to find this again."""
+        return len(self._least) <= DESCRIPTION_LIMIT
+
+    @property
+    def _least(self) -> str:
+        return f"{self.mark}\ndeclared: {self.digest}"
 
     def fields(self) -> dict[str, Any]:
         """Return the plain fields that Kubeflow keeps, by the names of the settings file."""
@@ -128,7 +142,7 @@ def differences(kept: RecurringRun, declared: Declared, *, experiment: str | Non
     if experiment is not None and kept.experiment_id != experiment:
         found.append(f"experiment {kept.experiment_id} → {declared.experiment}")
     if not found and digest_of(kept) != declared.digest:
-        found.append("labels or experiment")
+        found.append("labels, experiment, or what is left to Kubeflow")
     return found
 
 
@@ -156,7 +170,7 @@ def _plain(kept: RecurringRun, declared: Declared) -> Iterator[str]:
         left_to_server = name in {"service-account", "pipeline-root"} and not wanted
         same = _moment(have[name]) == _moment(wanted) if name in {"start", "end"} else have[name] == wanted
         if not same and not left_to_server:
-            yield f"{name} {_shown(have[name])} → {_shown(wanted)}"
+            yield f"{name} {_shown(have[name])} → {_shown(wanted)}" if name != "enabled" else SWITCHED[wanted]
 
 
 def _parameters(have: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trainshed.errors import Interrupted, TrainshedError, UsageError, WorkFailed, problems
+from trainshed.ledger.leases import Lease
 from trainshed.pipelines import parameters as parameters_of
 from trainshed.pipelines import settings as settings_of
 from trainshed.pipelines.settings import Profile, Schedule, Settings
@@ -22,7 +23,7 @@ from trainshed.stages import recurring, upload
 from trainshed.stages.context import Context
 from trainshed.stages.recurring import Declared, Mark
 from trainshed.stages.references import References
-from trainshed.tools.kubeflow_records import NotFound, RecurringRun
+from trainshed.tools.kubeflow_records import Denied, NotFound, RecurringRun
 
 STAGE = "schedule"
 _ELSEWHERE = "Name an environment with a Kubeflow of its own: --env NAME."
@@ -47,21 +48,20 @@ def schedule(context: Context, names: Sequence[str] = (), *, dry_run: bool = Fal
         deadline: seconds for all of it.
 
     Raises:
-        UsageError: before anything is changed: the embedded Kubeflow, a wrong settings file, an unknown parameter, nothing uploaded.
+        UsageError: before anything is changed: a schedule for the embedded Kubeflow, a wrong settings file, an unknown parameter,
+            nothing uploaded.
         RemoteError: before anything is changed: Kubeflow cannot be reached, or the login expired.
     """
-    environment = context.config.environment
-    if environment.kubeflow.host is None:
-        message = f"environment {environment.name}: the embedded Kubeflow runs no schedules"
-        raise UsageError(message, next_step=_ELSEWHERE)
     ends = None if deadline is None else time.monotonic() + deadline
-    chosen = [template.name for template in upload.selected(context, names)]
-    files = _settings(context, names)
-    for warning in context.kubeflow.require_ready():
-        context.console.warning(warning)
-    declared = _declared(context, {name: files[name] for name in chosen})
-    stage = _Reconciliation(context, dry_run=dry_run, ends=ends)
-    results = stage.shown(declared, chosen if names else None) if dry_run else stage.run(declared, chosen if names else None)
+    environment, files = context.config.environment, _settings(context, names)
+    if not _possible(context, files):
+        context.console.line(f"no schedule is declared for environment {environment.name}, whose Kubeflow is the embedded one")
+        return Report(stage=STAGE)
+    context.kubeflow.require_ready()
+    declared = _declared(context, files)
+    upload.ready(context, [each.sdk for each in declared])
+    stage, pipelines = _Reconciliation(context, dry_run=dry_run, ends=ends), tuple(files) if names else None
+    results = stage.shown(declared, pipelines) if dry_run else stage.run(declared, pipelines)
     if not results:
         context.console.line(f"no schedule is declared for environment {environment.name}")
     return Report(stage=STAGE, results=tuple(results), extra={"dry_run": True} if dry_run else {})
@@ -73,6 +73,23 @@ def _settings(context: Context, names: Sequence[str]) -> dict[str, Settings]:
     if not names:
         return settings_of.check_all(folder, environments=environments)
     return {each.name: settings_of.load(folder, each, environments=environments) for each in upload.selected(context, names)}
+
+
+def _possible(context: Context, files: Mapping[str, Settings]) -> bool:
+    """Tell whether there can be schedules: the embedded Kubeflow runs none.
+
+    Raises:
+        UsageError: one is declared for it; or what tells this project's schedules from another's differs from checkout to checkout.
+    """
+    environment = context.config.environment
+    wanted = any(environment.name in each.environments for told in files.values() for each in told.schedules.values())
+    if wanted and environment.kubeflow.host is None:
+        message = f"environment {environment.name}: the embedded Kubeflow runs no schedules"
+        raise UsageError(message, next_step=_ELSEWHERE)
+    if wanted and not context.config.values["project.name"]:
+        message = "project.name is not set: by the name of the folder, another checkout would not find these schedules, and make its own"
+        raise UsageError(message, next_step="Set project.name in trainshed.toml.")
+    return environment.kubeflow.host is not None
 
 
 def _declared(context: Context, files: Mapping[str, Settings]) -> list[Declared]:
@@ -109,7 +126,7 @@ def _one(context: Context, references: References, name: str, told: Settings, wa
     if profile.gates:
         context.console.warning(f"{place}: the gates of profile {profile.name} are judged by `trainshed launch`; nobody judges these runs")
     project, environment = context.config.project, context.config.environment
-    return Declared(
+    declared = Declared(
         mark=Mark(project=project.name, environment=environment.name, pipeline=name, schedule=wanted.name),
         schedule=wanted,
         place=told.place,
@@ -121,6 +138,10 @@ def _one(context: Context, references: References, name: str, told: Settings, wa
         pipeline_root=environment.kubeflow.pipeline_root,
         labels={**environment.kubeflow.labels, **profile.labels},
     )
+    if not declared.fits:
+        message = f"{place}: project, environment, pipeline and schedule have names too long for what Kubeflow keeps of a recurring run"
+        raise UsageError(message, next_step="Shorten the schedule's name.")
+    return declared
 
 
 class _Reconciliation:
@@ -129,18 +150,19 @@ class _Reconciliation:
     def __init__(self, context: Context, *, dry_run: bool, ends: float | None) -> None:
         self._context, self._client, self._dry_run, self._ends = context, context.kubeflow, dry_run, ends
         self._experiments: dict[str, str] = {}
+        self._lease: Lease | None = None
 
     def run(self, declared: Sequence[Declared], pipelines: Sequence[str] | None) -> list[Result]:
         """Act, alone: two at once would each create what the other has created already."""
         project, environment = self._context.config.project.name, self._context.config.environment.name
         deadline = None if self._ends is None else max(0.0, self._ends - time.monotonic())
         tell = self._context.console.line
-        lease = self._context.ledger.lease(
+        alone = self._context.ledger.lease(
             f"schedule {self._client.host} {self._client.namespace} {project} {environment}",
             deadline=deadline,
             on_wait=lambda holder: tell(f"waiting for the schedules by {holder}"),
         )
-        with lease:
+        with alone as self._lease:
             return [self._result(step) for step in self._steps(declared, pipelines)]
 
     def shown(self, declared: Sequence[Declared], pipelines: Sequence[str] | None) -> list[Result]:
@@ -150,13 +172,23 @@ class _Reconciliation:
     def _steps(self, declared: Sequence[Declared], pipelines: Sequence[str] | None) -> list[_Step]:
         """Set what is declared against what is there and ours; ``pipelines`` None takes in those that are gone."""
         ours: dict[Mark, list[RecurringRun]] = {}
-        for kept in self._client.recurring_runs():
+        for kept in self._there(declared):
             mark = recurring.mark_of(kept)
             if mark is not None and self._is_ours(mark) and (pipelines is None or mark.pipeline in pipelines):
                 ours.setdefault(mark, []).append(kept)
         wanted = {each.mark: each for each in declared}
         marks = [*wanted, *sorted(ours.keys() - wanted, key=lambda mark: mark.name)]
         return [_Step(mark=mark, declared=wanted.get(mark), kept=tuple(ours.get(mark, ()))) for mark in marks]
+
+    def _there(self, declared: Sequence[Declared]) -> list[RecurringRun]:
+        """Return all recurring runs; none where we may not see them and declare none, for then we cannot have made any."""
+        try:
+            return list(self._client.recurring_runs())
+        except Denied as error:
+            if declared:
+                raise
+            self._context.console.warning(f"{error.message}: so it was not looked for schedules that are no longer declared")
+            return []
 
     def _is_ours(self, mark: Mark) -> bool:
         return (mark.project, mark.environment) == (self._context.config.project.name, self._context.config.environment.name)
@@ -167,6 +199,8 @@ class _Reconciliation:
         try:
             if self._ends is not None and started > self._ends:
                 raise WorkFailed("the deadline passed", next_step="Give more time with --deadline; what is done stays done.")
+            if self._lease is not None and self._lease.lost:
+                raise WorkFailed("another command took the schedules over meanwhile: this one stood still", next_step="Run it again.")
             result = self._removed(step, started) if step.declared is None else self._brought(step, step.declared, started)
         except Interrupted:
             raise
@@ -178,7 +212,7 @@ class _Reconciliation:
     def _removed(self, step: _Step, started: float) -> Result:
         if not self._dry_run:
             self._remove(step.kept)
-            self._record(step.mark, "removed", "")
+            self._record(step.mark, "removed", None)
         return self._told(step, "removed", started, recurring_run_id=step.kept[0].id)
 
     def _brought(self, step: _Step, declared: Declared, started: float) -> Result:
@@ -191,7 +225,7 @@ class _Reconciliation:
         if not self._dry_run and cause != "unchanged":
             keep = self._enacted(declared, keep)
             self._remove(others)
-            self._record(step.mark, cause, keep.id)
+            self._record(step.mark, cause, keep)
         return self._told(step, cause, started, recurring_run_id=keep.id if keep else "", version=declared.version.name)
 
     def _enacted(self, declared: Declared, keep: RecurringRun | None) -> RecurringRun:
@@ -200,7 +234,7 @@ class _Reconciliation:
             keep = self._created(declared)
         if keep.enabled != declared.schedule.enabled:
             (self._client.enable_recurring_run if declared.schedule.enabled else self._client.disable_recurring_run)(keep.id)
-        return keep
+        return replace(keep, enabled=declared.schedule.enabled)
 
     def _created(self, declared: Declared) -> RecurringRun:
         """Create it disabled; one that Kubeflow keeps otherwise is taken away again, and the old one stays."""
@@ -251,18 +285,27 @@ class _Reconciliation:
             told.append(f"{len(step.kept) - 1} more of it")
         if not told:
             return "unchanged"
-        same = step.declared is not None and recurring.digest_of(shown) == step.declared.digest
-        return f"changed{' in Kubeflow since' if same and _fixed(told) else ''}: {', '.join(told)}"
+        declared = step.declared
+        same = declared is not None and recurring.digest_of(shown) == declared.digest
+        if same and not _fixed(told):  # nothing in Kubeflow says who switched it
+            last = self._last(step.mark)
+            same = declared is not None and (last.get("recurring_run_id"), last.get("enabled")) == (shown.id, declared.schedule.enabled)
+        return f"changed{' in Kubeflow since' if same else ''}: {', '.join(told)}"
 
     def _lost(self, mark: Mark) -> str:
         """Tell whether it was there before, as the ledger knows."""
-        events = (
-            self._context.ledger.events(STAGE, mark.environment, mark.pipeline, mark.schedule, limit=1) if self._context.has_ledger else []
-        )
-        return ": it was deleted in Kubeflow" if events and events[0].document.get("recurring_run_id") else ""
+        return ": it was deleted in Kubeflow" if self._last(mark).get("recurring_run_id") else ""
 
-    def _record(self, mark: Mark, cause: str, identifier: str) -> None:
-        document = {"cause": cause, "recurring_run_id": identifier, "build_url": self._context.build_url}
+    def _last(self, mark: Mark) -> Mapping[str, Any]:
+        """Return what was done last for a schedule, as the ledger knows."""
+        if not self._context.has_ledger:
+            return {}
+        events = self._context.ledger.events(STAGE, mark.environment, mark.pipeline, mark.schedule, limit=1)
+        return events[0].document if events else {}
+
+    def _record(self, mark: Mark, cause: str, kept: RecurringRun | None) -> None:
+        known = {"recurring_run_id": kept.id, "enabled": kept.enabled} if kept else {"recurring_run_id": ""}
+        document = {"cause": cause, **known, "build_url": self._context.build_url}
         self._context.ledger.record_event(STAGE, mark.environment, mark.pipeline, mark.schedule, document)
 
     def _told(self, step: _Step, cause: str, started: float, **details: Any) -> Result:  # noqa: ANN401 - any JSON value
@@ -279,4 +322,4 @@ class _Reconciliation:
 
 def _fixed(differing: Sequence[str]) -> list[str]:
     """Leave out what can be changed in place."""
-    return [each for each in differing if not each.startswith("enabled ")]
+    return [each for each in differing if each not in recurring.SWITCHED.values()]

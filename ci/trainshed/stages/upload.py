@@ -14,6 +14,7 @@ from typing import Any
 
 from trainshed import files
 from trainshed.errors import Interrupted, TrainshedError, UsageError, WorkFailed
+from trainshed.ledger.leases import Lease
 from trainshed.pipelines import content, documents, templates, verify
 from trainshed.pipelines.lock import Lock, lock_digest
 from trainshed.results import Report, Result, Status, failed
@@ -95,7 +96,7 @@ def upload(context: Context, names: Sequence[str] = (), *, dry_run: bool = False
     chosen = selected(context, names)
     lock = locking.current(context)
     stamped = [read_stamped(context, lock, template.name) for template in chosen]
-    ready(context, stamped)
+    ready(context, [each.sdk for each in stamped])
     head = git.head(context.config.project.root)
     tags = git.tags_of(context.config.project.root, head.commit) if head.commit and not head.dirty else ()
     source = _Source(lock=lock, head=head, release=versions.semantic(tags))
@@ -105,14 +106,14 @@ def upload(context: Context, names: Sequence[str] = (), *, dry_run: bool = False
     return Report(stage=STAGE, results=results, extra={"dry_run": True} if dry_run else {})
 
 
-def ready(context: Context, stamped: Sequence[Stamped]) -> None:
-    """Prove that Kubeflow can be worked with, and show what it warns of, once for all pipelines.
+def ready(context: Context, sdks: Sequence[str]) -> None:
+    """Prove that Kubeflow can be worked with, and show what it warns of, once for all that compiled the pipelines.
 
     Raises:
         UsageError: it does not fit the configuration.
         RemoteError: it cannot be reached, or the login expired.
     """
-    newest = max((each.sdk for each in stamped), key=_ordered, default="")
+    newest = max(sdks, key=_ordered, default="")
     for warning in context.kubeflow.require_ready(sdk=newest):
         context.console.warning(warning)
 
@@ -209,15 +210,17 @@ class _Upload:
             if present is not None:
                 return self._result(Status.CACHED, self._cause(present), started, self._facts(present))
             return self._shown(pipeline, started)
-        with self._alone(ends):
+        with self._alone(ends) as lease:
             pipeline, present = self._present()
+            if present is None and lease.lost:
+                raise WorkFailed("another upload of this pipeline took over meanwhile: this one stood still", next_step="Run it again.")
             version = present or self._add(pipeline or self._create())
         self._record(version)
         if present is not None:
             return self._result(Status.CACHED, self._cause(present), started, self._facts(version))
         return self._result(Status.DONE, "new content", started, self._facts(version))
 
-    def _alone(self, ends: float | None) -> AbstractContextManager[object]:
+    def _alone(self, ends: float | None) -> AbstractContextManager[Lease]:
         """Keep other uploads of this pipeline out between the look and the upload: each would find nothing, and add its own."""
         key = f"upload {self._client.host} {self._client.namespace} {self._stamped.pipeline}"
         deadline = None if ends is None else max(0.0, ends - time.monotonic())

@@ -214,8 +214,22 @@ def package(content: bytes) -> Document:
     name = (specification.get("pipelineInfo") or {}).get("name", "")
     if "schemaVersion" not in specification or "root" not in specification or not _PIPELINE_NAME.fullmatch(str(name)):
         raise Refused(INVALID, "Invalid input error: unknown template format: pipeline spec is invalid")
-    made = specification if len(documents) == 1 else {"pipeline_spec": specification, "platform_spec": documents[1]}
-    whole: Document = json.loads(json.dumps(made))
+    kept = _kept("PipelineSpec", specification)
+    if len(documents) == 1 or "kubernetes" not in documents[1].get("platforms", {}):
+        return kept
+    return {"pipeline_spec": kept, "platform_spec": _kept("PlatformSpec", documents[1])}
+
+
+def _kept(kind: str, document: Document) -> Document:
+    """Read a document into its message and write that, as the server does: what is at its default is gone afterwards."""
+    from google.protobuf import json_format
+    from kfp.pipeline_spec import pipeline_spec_pb2
+
+    try:
+        message = json_format.ParseDict(document, getattr(pipeline_spec_pb2, kind)())
+    except json_format.ParseError as error:
+        raise Refused(INVALID, f"Invalid input error: invalid v2 pipeline spec: {error}") from error
+    whole: Document = json.loads(json_format.MessageToJson(message))
     return whole
 
 

@@ -11,6 +11,7 @@ from typing import Any
 Document = dict[str, Any]
 
 NEVER = "1970-01-01T00:00:00Z"
+_COLUMN = 255
 INVALID, NOT_FOUND, EXISTS, INTERNAL, UNIMPLEMENTED, DENIED = (400, 3), (404, 5), (409, 6), (500, 13), (501, 12), (403, 7)
 
 
@@ -44,6 +45,15 @@ class Clock:
     def stop(self) -> None:
         """Let no more time pass: all that is made from now on is made in the same second."""
         self._stopped = self.now()
+
+
+def fits(body: Mapping[str, Any]) -> None:
+    """Refuse what the columns of runs and recurring runs do not hold, as the database does: it counts characters."""
+    for key, column in (("display_name", "DisplayName"), ("description", "Description")):
+        if len(body.get(key) or "") > _COLUMN:
+            raise Refused(
+                INTERNAL, f"InternalServerError: Failed to add to table: Error 1406: Data too long for column '{column}' at row 1"
+            )
 
 
 def timestamp(seconds: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from tests.support.kubeflow_server import listing
 from tests.support.kubeflow_server.nodes import Execution, Node, Workflow, hashed, leaves
 from tests.support.kubeflow_server.pipelines import Pipelines
-from tests.support.kubeflow_server.records import INTERNAL, INVALID, NEVER, Document, Record, Refused, State, shown, timestamp
+from tests.support.kubeflow_server.records import INTERNAL, INVALID, NEVER, Document, Record, Refused, State, fits, shown, timestamp
 
 FINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"})
 _STOPPABLE = frozenset({"PENDING", "RUNNING", "PAUSED", ""})
@@ -91,6 +91,7 @@ class Runs:
         reference, specification = self.source(body, "run")
         config = body.get("runtime_config") or {}
         check_parameters(specification, config.get("parameters") or {})
+        fits(body)
         document = {
             "display_name": body["display_name"],
             "description": body.get("description") or "",

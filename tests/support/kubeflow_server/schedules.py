@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.support.kubeflow_server import listing
-from tests.support.kubeflow_server.records import INTERNAL, INVALID, Document, Record, Refused, State, shown, timestamp
+from tests.support.kubeflow_server.records import INTERNAL, INVALID, Document, Record, Refused, State, fits, shown, timestamp
 from tests.support.kubeflow_server.runs import Runs, check_parameters
 
 _FIELD = re.compile(r"[0-9*/,?\-LW#A-Za-z]+")
@@ -45,6 +45,7 @@ class Schedules:
         reference, specification = self._runs.source(body, "recurring run")
         config = body.get("runtime_config") or {}
         check_parameters(specification, config.get("parameters") or {})
+        fits(body)
         document = {
             "display_name": body["display_name"],
             "description": body.get("description") or "",

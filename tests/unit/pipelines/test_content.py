@@ -28,6 +28,26 @@ def test_an_empty_platform_document_counts_as_none() -> None:
     assert content.digest_of(loaded) != content.digest_of([loaded[0]])
 
 
+def test_fields_at_their_defaults_do_not_count_and_empty_values_do() -> None:
+    def digest(task: dict[str, object], parameter: dict[str, object]) -> str:
+        root = {"dag": {"tasks": {"train": {"taskInfo": {"name": "train"}, **task}}}, "inputDefinitions": {"parameters": {"p": parameter}}}
+        return content.digest_of([{"pipelineInfo": {"name": "x"}, "deploymentSpec": {"executors": {}}, "root": root}])
+
+    plain = digest({}, {"parameterType": "LIST"})
+    assert digest({"cachingOptions": {"enableCache": False}, "dependentTasks": []}, {"parameterType": "LIST", "isOptional": False}) == plain
+    empty: list[object] = [[], {}, "", 0, False, None]
+    others = [digest({}, {"parameterType": "LIST", "defaultValue": value}) for value in empty]
+    assert len({plain, *others}) == 7
+    constants = [digest({"inputs": {"parameters": {"p": {"runtimeValue": {"constant": value}}}}}, {}) for value in empty]
+    assert len({*constants}) == 6
+
+
+def test_numbers_are_doubles_however_a_server_writes_them() -> None:
+    for here, there in ((1.2345678901234567e19, 12345678901234567000), (2**53 + 1, 2**53), (1e300, int(1e300)), (-0.0, 0)):
+        assert content.normalised({"x": [here]}) == content.normalised({"x": [there]})
+    assert content.normalised(10**400) == 10**400
+
+
 @pytest.mark.parametrize(("old", "new"), [("7.0\n        desc", "7.5\n        desc"), ("true", "1"), ("workload: training", "workload: x")])
 def test_every_other_change_counts(old: str, new: str) -> None:
     assert old in COMPILED

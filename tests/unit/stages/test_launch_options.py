@@ -100,7 +100,7 @@ def test_the_description_says_what_runs_where_it_comes_from_and_who_started_it(l
 
 def test_a_description_fits_the_servers_column_and_what_does_not_is_said(lab: Lab) -> None:
     lab.launch(labels={f"label-{number}": "x" * 60 for number in range(6)})
-    assert len(lab.kubeflow.created[0]["description"]) <= naming.DESCRIPTION_LIMIT
+    assert len(lab.kubeflow.created[0]["description"]) <= 255
     assert "no room in the run's description for label label-2: xxx" in lab.said
     assert len(lab.records()[0]["labels"]) == 6
 

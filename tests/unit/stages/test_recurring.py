@@ -50,7 +50,7 @@ def test_a_recurring_run_without_the_whole_mark_is_somebody_else_s(description: 
 @pytest.mark.parametrize(
     ("kept", "told"),
     [
-        (replace(KEPT, enabled=False), "enabled no → yes"),
+        (replace(KEPT, enabled=False), "disabled → enabled"),
         (replace(KEPT, trigger=Trigger(every=60)), "cron none → 0 0 3 * * *"),
         (replace(KEPT, trigger=replace(KEPT.trigger, start="")), "start none → 2026-01-31T03:00:00+01:00"),
         (replace(KEPT, version_id="v0"), "version v0 → v1 of the same name"),
@@ -61,7 +61,7 @@ def test_a_recurring_run_without_the_whole_mark_is_somebody_else_s(description: 
         (replace(KEPT, parameters={"names": ["a"]}), "parameter rows its default → 5"),
         (replace(KEPT, parameters={**KEPT.parameters, "x": True}), "parameter x true → its default"),
         (replace(KEPT, experiment_id="e0"), "experiment e0 → flows"),
-        (replace(KEPT, description=replace(DECLARED, labels={}).description), "labels or experiment"),
+        (replace(KEPT, description=replace(DECLARED, labels={}).description), "labels, experiment, or what is left to Kubeflow"),
     ],
 )
 def test_a_difference_is_told_by_its_field(kept: RecurringRun, told: str) -> None:
@@ -84,3 +84,15 @@ def test_only_being_enabled_leaves_the_digest_as_it_is() -> None:
         replace(DECLARED, labels={}),
     ):
         assert other.digest != DECLARED.digest
+
+
+def test_a_description_keeps_to_what_kubeflow_holds_of_it_and_the_mark_comes_first() -> None:
+    assert DECLARED.description.splitlines()[-1] == "from: pipeline_templates/training.toml"
+    assert "label team: risk" in DECLARED.description
+    long = replace(DECLARED, mark=replace(MARK, project="p" * 63, schedule="s" * 63), labels={"note": "n" * 63, "a": "b"})
+    assert long.fits
+    assert len(long.description) <= 255
+    kept = replace(KEPT, description=long.description)
+    assert (recurring.mark_of(kept), recurring.digest_of(kept)) == (long.mark, long.digest)
+    assert "label a: b" in long.description
+    assert not replace(DECLARED, mark=replace(MARK, pipeline="x" * 200)).fits

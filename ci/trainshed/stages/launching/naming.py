@@ -11,9 +11,8 @@ from datetime import UTC, datetime
 
 from trainshed.stages.context import Context
 from trainshed.stages.launching.asking import Prepared
+from trainshed.tools.kubeflow_records import DESCRIPTION_LIMIT
 
-DESCRIPTION_LIMIT = 255
-"""What the server's column holds: a longer one fails the creation, or is cut off."""
 _SHORT = 12
 _FIRST = re.compile(r"pipeline: (?P<name>[^\n]+)\nversion: (?P<version>\S+)")
 
