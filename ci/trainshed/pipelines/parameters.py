@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import yaml
@@ -35,7 +36,7 @@ _TOLD = {
     "any": "a value",
 }
 _LARGEST = 2**53
-_SHOWN = 200
+_SHOWN, _FEW_DIGITS = 200, 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,9 +127,9 @@ class _Loader(yaml.SafeLoader):
         seen: dict[str, int] = {}
         for key, _ in node.value:
             line = key.start_mark.line + 1
-            if key.value in seen and isinstance(key, yaml.ScalarNode):
-                raise ValueError(f"line {line}: '{key.value}' was given before, in line {seen[key.value]}")
             if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise ValueError(f"line {line}: '{key.value}' was given before, in line {seen[key.value]}")
                 seen[key.value] = line
         return super().construct_mapping(node, deep=deep)
 
@@ -195,17 +196,20 @@ def _integer_of_text(text: str) -> int:
     if re.fullmatch(r"[-+]?[0-9]{1,4000}", text.strip()):  # more digits are more than Python reads
         return _exact(int(text))
     try:
-        number = float(text) if re.fullmatch(_FLOAT, text.strip()) else math.nan
-    except ValueError:
-        number = math.nan
-    if not number.is_integer():
+        number = Decimal(text if re.fullmatch(_FLOAT, text.strip()) else "")  # a float would round it first
+    except InvalidOperation:
+        raise _refused("int", text) from None
+    if abs(number) <= _LARGEST and number != number.to_integral_value():
         raise _refused("int", text)
-    return _exact(int(number))
+    return _exact(int(number) if abs(number) <= _LARGEST else _LARGEST + 1, text.strip())
 
 
-def _exact(number: int) -> int:
+def _exact(number: int, shown: str = "") -> int:
     if abs(number) > _LARGEST:
-        raise ValueError(f"{str(number)[:20]}… is more than 2^53, and Kubeflow would round it; hand it over as a text (str)")
+        shown = shown or str(number)
+        raise ValueError(
+            f"{shown[:20] + '…' if len(shown) > _FEW_DIGITS else shown} is more than 2^53, and Kubeflow would round it; hand it over as a text (str)"
+        )
     return number
 
 
@@ -235,10 +239,24 @@ def _boolean(value: Any) -> bool:  # noqa: ANN401
     return value
 
 
+class _TwiceError(ValueError):
+    """A name stands twice: which value was meant?"""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _TwiceError(f"'{next(name for name in names if names.count(name) > 1)}' is given twice")
+    return found
+
+
 def _json(name: str, kind: type) -> Callable[[Any], Any]:
     def read(value: Any) -> Any:  # noqa: ANN401
         try:
-            found = json.loads(value) if isinstance(value, str) else value
+            found = json.loads(value, object_pairs_hook=_once) if isinstance(value, str) else value
+        except _TwiceError as error:
+            raise ValueError(str(error)) from None
         except (ValueError, RecursionError):
             found = None
         if not isinstance(found, kind):

@@ -103,7 +103,7 @@ def test_a_file_of_parameters_is_json_or_yaml() -> None:
     assert parameters.read_file("", place="f") == {}
 
 
-@pytest.mark.parametrize("text", ["- a", "1: 2", "a: [", "a: !!python/name:os.system", "a: 1\n---\nb: 2", "[" * 20_000])
+@pytest.mark.parametrize("text", ["- a", "1: 2", "a: [", "a: !!python/name:os.system", "? [a]\n: 1", "a: 1\n---\nb: 2", "[" * 20_000])
 def test_another_file_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"^f(:\d+)?: "):
         parameters.read_file(text, place="f")
@@ -116,11 +116,14 @@ def test_another_file_is_refused(text: str) -> None:
         ("title", 1.1, "expected a text (str), not 1.1; put it in quotes"),
         ("count", 2**53 + 1, "is more than 2^53, and Kubeflow would round it"),
         ("count", 10**400, "is more than 2^53"),
-        ("count", "9" * 5000, "expected a whole number (int), not '999"),
+        ("count", "9" * 5000, "99999999999999999999… is more than 2^53"),
+        ("count", "9007199254740993.0", "9007199254740993.0 is more than 2^53"),
+        ("count", "1e999999999", "1e999999999 is more than 2^53"),
+        ("extra", '{"a": {"b": 1, "b": 2}}', "'b' is given twice"),
         ("share", 10**400, "expected a number (float), not 1000"),
         ("names", [1, {"a": [float("nan")]}], "at [1].a[0]: nan is no number that JSON knows"),
         ("names", "[NaN]", "at [0]: nan is no number"),
-        ("extra", {"a": {"b": 2**60}}, "at a.b: 1152921504606846976… is more than 2^53"),
+        ("extra", {"a": {"b": 2**60}}, "at a.b: 1152921504606846976 is more than 2^53"),
         ("extra", {"a": {1: 2}}, "at a: a key must be a text, not 1"),
         ("extra", {"a": {1, 2}}, "at a: expected what JSON knows"),
         ("extra", "[" * 100_000, "expected a JSON object (dict), not '[["),
