@@ -231,13 +231,14 @@ def _content(body: bytes | None, json: Any, fields: Mapping[str, Field] | None) 
 
 def _read(answer: urllib3.BaseHTTPResponse, ends: float) -> bytes:
     received = bytearray()
-    for chunk in answer.stream(_CHUNK):
+    while time.monotonic() <= ends:
+        chunk = answer.read1(_CHUNK)  # what has come: whoever waits for so much waits for ever where it comes in drops
+        if not chunk:
+            return bytes(received)
         received += chunk
         if len(received) > BODY_LIMIT:
             raise _TooLargeError
-        if time.monotonic() > ends:
-            raise Urllib3TimeoutError("the answer came too slowly")
-    return bytes(received)
+    raise Urllib3TimeoutError("the answer came too slowly")
 
 
 def tls(*, verify: bool) -> ssl.SSLContext:

@@ -211,6 +211,23 @@ def test_an_answer_that_comes_in_drops_is_given_up_too(server: Server) -> None:
 
 
 @pytest.mark.sockets
+def test_single_bytes_are_not_waited_for_until_there_are_many(server: Server) -> None:
+    sent = []
+
+    def dropping(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "500")
+        handler.end_headers()
+        while len(sent) < 500 and not server.released.wait(0.01):
+            sent.append(handler.wfile.write(b"x"))
+
+    server.answers = [dropping]
+    with Http(retries=0) as client, pytest.raises(RemoteError, match=r"no whole answer in time|the connection broke"):
+        client.request("GET", server.url, timeout=0.05)
+    assert len(sent) < 500
+
+
+@pytest.mark.sockets
 def test_an_endless_answer_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trainshed.tools.http.BODY_LIMIT", 100)
     server.answers = [saying(200, b"x" * 200)]
