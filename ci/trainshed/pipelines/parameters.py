@@ -193,24 +193,29 @@ def _integer(value: Any) -> int:  # noqa: ANN401
 
 
 def _integer_of_text(text: str) -> int:
-    if re.fullmatch(r"[-+]?[0-9]{1,4000}", text.strip()):  # more digits are more than Python reads
-        return _exact(int(text))
+    shown = text.strip()
+    if re.fullmatch(r"[-+]?[0-9]{1,4000}", shown):  # more digits are more than Python reads
+        return _exact(int(shown))
     try:
-        number = Decimal(text if re.fullmatch(_FLOAT, text.strip()) else "")  # a float would round it first
+        number = Decimal(shown if re.fullmatch(_FLOAT, shown) else "")  # a float would round it first
     except InvalidOperation:
         raise _refused("int", text) from None
-    if abs(number) <= _LARGEST and number != number.to_integral_value():
+    if number.copy_abs() > _LARGEST:
+        raise _rounded(shown)
+    if number != number.to_integral_value():
         raise _refused("int", text)
-    return _exact(int(number) if abs(number) <= _LARGEST else _LARGEST + 1, text.strip())
+    return int(number)
 
 
-def _exact(number: int, shown: str = "") -> int:
+def _exact(number: int) -> int:
     if abs(number) > _LARGEST:
-        shown = shown or str(number)
-        raise ValueError(
-            f"{shown[:20] + '…' if len(shown) > _FEW_DIGITS else shown} is more than 2^53, and Kubeflow would round it; hand it over as a text (str)"
-        )
+        raise _rounded(str(number))
     return number
+
+
+def _rounded(shown: str) -> ValueError:
+    shown = shown if len(shown) <= _FEW_DIGITS else f"{shown[:_FEW_DIGITS]}…"
+    return ValueError(f"{shown} is more than 2^53, and Kubeflow would round it; hand it over as a text (str)")
 
 
 def _number(value: Any) -> float:  # noqa: ANN401
