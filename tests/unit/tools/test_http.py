@@ -212,7 +212,7 @@ def test_an_answer_that_comes_in_drops_is_given_up_too(server: Server) -> None:
 
 @pytest.mark.sockets
 def test_single_bytes_are_not_waited_for_until_there_are_many(server: Server) -> None:
-    sent = []
+    sent: list[int] = []
 
     def dropping(handler: Handler) -> None:
         handler.send_response(200)
