@@ -223,6 +223,19 @@ def test_a_lost_answer_makes_no_second_schedule(world: World, step: int, kind: s
     assert (kept.enabled, kept.trigger.cron) == (True, "0 0 4 * * *")
 
 
+def test_a_schedule_of_another_name_is_there_before_the_old_one_goes(world: World) -> None:
+    world.declare(DECLARED)
+    world.run()
+    world.declare(DECLARED.replace("nightly", "renamed"))
+    world.server.faults.add(Fault("POST", f"{RUNS}.*", kind="403", times=None))
+    assert [result.status for result in world.run().results] == [Status.FAILED, Status.FAILED]
+    assert [each.enabled for each in world.kept()] == [True]
+    world.server.faults.clear()
+    causes = {result.name: result.cause for result in world.run().results}
+    assert causes == {"training.renamed": "created", "training.nightly": "removed"}
+    assert len(world.kept()) == 1
+
+
 def test_two_at_once_end_with_one_schedule(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.declare(DECLARED)
     world.run()

@@ -7,6 +7,7 @@ import json
 import sys
 from typing import Any
 
+from trainshed.errors import UsageError
 from trainshed.pipelines import documents as yaml_documents
 
 _EXACT = 2**53
@@ -23,13 +24,20 @@ def content_digest(text: str, *, place: str = "the pipeline") -> str:
     Raises:
         UsageError: the text is no compiled pipeline.
     """
-    return digest_of(yaml_documents.load(text, place=place))
+    return digest_of(yaml_documents.load(text, place=place), place=place)
 
 
-def digest_of(documents: list[dict[str, Any]]) -> str:
-    """Return the digest of documents that are already read; an empty platform document counts as none."""
+def digest_of(documents: list[dict[str, Any]], *, place: str = "the pipeline") -> str:
+    """Return the digest of documents that are already read; an empty platform document counts as none.
+
+    Raises:
+        UsageError: a value is none that JSON knows, as YAML's dates are, so that no server keeps it.
+    """
     told = [normalised(_set(document)) for document in documents if document]
-    text = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    try:
+        text = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{place}: {error}", next_step="Put dates into quotes; there is no NaN and no infinity.") from error
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 

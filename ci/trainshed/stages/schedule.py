@@ -151,6 +151,7 @@ class _Reconciliation:
         self._context, self._client, self._dry_run, self._ends = context, context.kubeflow, dry_run, ends
         self._experiments: dict[str, str] = {}
         self._lease: Lease | None = None
+        self._failed = False
 
     def run(self, declared: Sequence[Declared], pipelines: Sequence[str] | None) -> list[Result]:
         """Act, alone: two at once would each create what the other has created already."""
@@ -199,12 +200,15 @@ class _Reconciliation:
         try:
             if self._ends is not None and started > self._ends:
                 raise WorkFailed("the deadline passed", next_step="Give more time with --deadline; what is done stays done.")
+            if step.declared is None and self._failed:  # it may be the old name of the one that failed
+                raise WorkFailed("no longer declared, but kept: another schedule failed", next_step="Mend that, and run it again.")
             if self._lease is not None and self._lease.lost:
                 raise WorkFailed("another command took the schedules over meanwhile: this one stood still", next_step="Run it again.")
             result = self._removed(step, started) if step.declared is None else self._brought(step, step.declared, started)
         except Interrupted:
             raise
         except TrainshedError as error:
+            self._failed = True
             result = failed(step.mark.name, STAGE, error, seconds=time.monotonic() - started)
         self._context.console.end(result)
         return result

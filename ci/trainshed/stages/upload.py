@@ -242,7 +242,8 @@ class _Upload:
             self._require_same(taken)
             return pipeline, taken
         events = self._context.ledger.events("upload", self._environment, self._stamped.name, self._stamped.digest, limit=_KNOWN)
-        known = dict.fromkeys(event.document.get("version_id", "") for event in events)
+        # A pipeline made anew, or one of another namespace, which may be closed to us, has the others.
+        known = dict.fromkeys(each.document.get("version_id", "") for each in events if each.document.get("pipeline_id") == pipeline.id)
         return pipeline, version_of(self._client, pipeline, self._stamped.digest, known=[each for each in known if each])
 
     def _cause(self, present: Version) -> str:

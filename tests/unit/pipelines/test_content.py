@@ -54,6 +54,12 @@ def test_every_other_change_counts(old: str, new: str) -> None:
     assert content.content_digest(COMPILED.replace(old, new)) != content.content_digest(COMPILED)
 
 
+@pytest.mark.parametrize("value", ["2026-01-01", ".nan", "!!binary aGk="])
+def test_a_value_that_no_server_keeps_is_refused(value: str) -> None:
+    with pytest.raises(UsageError, match=r"^training\.yaml: .* JSON"):
+        content.content_digest(COMPILED.replace("defaultValue: 7.0", f"defaultValue: {value}"), place="training.yaml")
+
+
 def test_what_is_no_pipeline_has_no_digest() -> None:
     with pytest.raises(UsageError, match="the pipeline: 0 YAML documents"):
         content.content_digest("")
