@@ -27,7 +27,7 @@ WORD = "5ecre7-0f-7he-n0de"
 def _jar(manifest: str = "Main-Class: hudson.remoting.Launcher\n") -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as jar:
-        jar.writestr("META-INF/MANIFEST.MF", manifest)
+        jar.writestr(zipfile.ZipInfo("META-INF/MANIFEST.MF"), manifest)  # of no date: the same bytes in any second
     return content.getvalue()
 
 
