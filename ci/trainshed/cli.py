@@ -73,7 +73,8 @@ def _run(command: Command, given: argparse.Namespace, console: Console) -> Repor
         return function(console, Path.cwd(), **options)  # type: ignore[no-any-return]
     config = _config(given.config, given.env)
     session.admit(command, config)
-    console.root = config.project.root
+    console.root, console.environment = config.project.root, config.environment.name
+    console.option = f"--env {given.env}" if given.env else ""
     with session.opened(config, console) as context:
         return session.reported(command, context, lambda: _call(function, context, options), options.get("names", ()))
 

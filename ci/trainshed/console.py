@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 TAIL_LINES = 40
+_NEEDED = 3  # columns of the table, before the cause
 _ROWS = 30  # of the table: a run may have a thousand tasks
 _TAIL_BYTES = 65_536
 _CODES = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "dim": "2"}
@@ -27,6 +28,8 @@ _COLOURS = {Status.DONE: "green", Status.CACHED: "green", Status.FAILED: "red", 
 # Escape sequences of terminals: CSI (colours, cursor), OSC (titles, links), and two-character ones.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
 # Controls, and what turns the direction of writing or begins a line unseen: a text would read as another.
+_COMMAND = re.compile(r"`trainshed (?!--|<)")  # one that people are told to run
+_SETTING = "environments.<name>."
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
@@ -39,6 +42,10 @@ class Console:
         color: colour the outcome of each job.
         secrets: values to mask in all that is printed.
         root: the folder that the logs of results are relative to; may be set later, when the project is known.
+
+    Attributes:
+        environment: the one in force, once it is known.
+        option: how the command line named it, such as ``--env dev``: a command that people are told to run next needs it as well.
     """
 
     def __init__(  # noqa: PLR0913 - all but the stream by keyword
@@ -52,6 +59,7 @@ class Console:
         data: bool = True,
     ) -> None:
         self._stream, self._color, self.root, self._data = stream, color, root or Path(), data
+        self.environment = self.option = ""
         self._lock = threading.RLock()
         self._secrets: tuple[str, ...] = ()  # the longest first; replaced whole, so that readers need no lock
         self._jobs = _Jobs(self) if live else None
@@ -151,7 +159,15 @@ class Console:
 
     def _safe(self, text: str) -> str:
         """Drop what could steer a terminal (text of others is printed here), then mask: a secret may be hidden between escapes."""
-        return self.mask(_CONTROLS.sub("", _ESCAPES.sub("", text)))
+        return self._told(_CONTROLS.sub("", _ESCAPES.sub("", text)))
+
+    def _told(self, text: str) -> str:
+        """Mask, and name the environment where commands and settings of it are named."""
+        if self.environment:
+            text = text.replace(_SETTING, f"environments.{self.environment}.")
+        if self.option:
+            text = _COMMAND.sub(f"`trainshed {self.option} ", text)
+        return self.mask(text)
 
     def _painted(self, colour: str, text: str) -> str:
         return f"\x1b[{_CODES[colour]}m{self._safe(text)}\x1b[0m" if self._color else self._safe(text)
@@ -165,7 +181,7 @@ class Console:
     def _masked(self, value: Any) -> Any:  # noqa: ANN401 - any JSON document
         """Mask inside strings only: masking the written document could break it, and would miss secrets that JSON escapes."""
         if isinstance(value, str):
-            return self.mask(value)
+            return self._told(value)
         if isinstance(value, Mapping):
             return {self.mask(str(key)): self._masked(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
@@ -269,6 +285,9 @@ class _Jobs:
         from rich.text import Text
 
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        for _ in range(_NEEDED):
+            table.add_column(no_wrap=True)
+        table.add_column()  # the cause: a narrow terminal takes it away first
         now, running = time.monotonic(), list(self._running.items())
         for (name, stage), (cause, started) in running[:_ROWS]:
             cells = (stage, name, f"{now - started:.0f} s", cause)

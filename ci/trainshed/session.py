@@ -78,7 +78,7 @@ def confidential(config: Config) -> list[str]:
 
 def reported(command: Command, context: Context, call: Callable[[], Report], names: Sequence[str] = ()) -> Report:
     """Run a stage; write what it found, also when it was interrupted."""
-    interruption = Interrupted("interrupted", next_step="Run the same command again: it goes on from here.")
+    interruption = Interrupted("interrupted", next_step="Run the same command again: what is done is not done anew.")
     try:
         report = call()
     except Interrupted as stop:

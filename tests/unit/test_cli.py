@@ -105,6 +105,15 @@ def test_variables_name_the_file_and_the_environment(
     assert "registry.example.org/ml" in err
 
 
+def test_what_to_run_next_is_for_the_environment_that_was_named(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "trainshed.toml").write_text('[environments.dev]\nregistry = "registry.example.org/ml"\n')
+    file = str(project / "trainshed.toml")
+    code, out, err = run(capsys, "--config", file, "--env", "dev", "--json", "upload", "nothing")
+    assert (code, "--env" in out + err) == (2, False)
+    code, _, err = run(capsys, "--config", file, "--env", "dev", "report")
+    assert (code, "next: Run a stage, such as `trainshed --env dev images`." in err) == (3, True)
+
+
 def test_a_bug_is_one_line_and_keeps_its_traceback_in_a_file(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -200,6 +200,33 @@ def test_a_live_table_shows_what_runs_while_lines_go_on_above_it(stream: io.Stri
     assert stream.getvalue().endswith("after\n")
 
 
+def test_a_narrow_live_table_leaves_the_cause_out_before_the_names(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "48")
+    console = Console(stream, live=True)
+    console.show("diagnosis_training: preprocess", "task", "version main-29c4e287-adc9b74b of this tree (its own images)")
+    console.line("above it")
+    console.close()
+    assert "task  diagnosis_training: preprocess  0 s" in stream.getvalue()
+
+
+def test_what_to_run_next_names_the_environment(stream: io.StringIO) -> None:
+    console = Console(stream)
+    error = UsageError("environments.<name>.kubeflow.namespace is missing", next_step="Run `trainshed stamp`; see `trainshed --help`.")
+    console.error(error)
+    console.environment, console.option = "dev", "--env dev"
+    console.error(error)
+    out = io.StringIO()
+    console.document({"next": error.next_step}, out=out)
+    assert stream.getvalue().splitlines() == [
+        "error: environments.<name>.kubeflow.namespace is missing",
+        "next: Run `trainshed stamp`; see `trainshed --help`.",
+        "error: environments.dev.kubeflow.namespace is missing",
+        "next: Run `trainshed --env dev stamp`; see `trainshed --help`.",
+    ]
+    assert json.loads(out.getvalue()) == {"next": "Run `trainshed --env dev stamp`; see `trainshed --help`."}
+
+
 def test_a_live_table_is_drawn_while_many_threads_speak(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     console = Console(stream, live=True, secrets=["geheim"])
