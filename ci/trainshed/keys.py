@@ -284,8 +284,11 @@ def _auth(value: Any) -> Auth:  # noqa: ANN401 - checked here
         raise ValueError(f'expected a table such as {{ kind = "token", file = "…" }}, not {value!r}')
     kind = _one_of(*AUTH_KINDS)(value.get("kind"))
     needed = set(AUTH_KINDS[kind])
-    if set(value) - {"kind"} != needed:
-        raise ValueError(f"kind {kind} needs {', '.join(sorted(needed)) or 'nothing else'}")
+    given = set(value) - {"kind"}
+    if given - needed:
+        raise ValueError(f"kind {kind} takes no {', '.join(sorted(given - needed))}")
+    if needed - given:
+        raise ValueError(f"kind {kind} needs {', '.join(sorted(needed - given))}")
     return Auth(**{name.replace("-", "_"): item for name, item in value.items()})
 
 

@@ -143,6 +143,7 @@ def test_all_problems_are_told_at_once_each_with_file_and_key(tmp_path: Path) ->
         ('[environments.local.kubeflow]\nhost = "kubeflow"\n', "expected an http or https address"),
         ("[environments.local.kubeflow]\nauth = 1\n", "expected a table such as"),
         ('[environments.local.kubeflow]\nauth = { kind = "token" }\n', "kind token needs file"),
+        ('[environments.local.kubeflow]\nauth = { kind = "token", file = "t", name = "n" }\n', "kind token takes no name"),
         ('[environments.local.kubeflow]\nauth = { kind = "basic" }\n', "expected one of"),
     ],
 )

@@ -89,7 +89,7 @@ class DexLogin:
 
     def __init__(self, auth: Auth, host: str, http: Http, *, on_secret: Callable[[str], None]) -> None:
         self._auth, self._host, self._http, self._on_secret = auth, host, http, on_secret
-        self._jar, self._sessions, self._refused = Jar(), 0, False
+        self._jar, self._sessions, self._refused, self._needed = Jar(), 0, False, False
         self._lock, self._seen = threading.Lock(), threading.local()
 
     def headers(self) -> dict[str, str]:
@@ -108,10 +108,13 @@ class DexLogin:
             return True
 
     def identity(self) -> Identity:
-        """Return the user who logged in, and the end of the session."""
+        """Return the user who logged in, and the end of the session; nobody, where no login is asked for."""
         self.headers()
         plain = urlsplit(self._host).scheme == "http" and not is_loopback(urlsplit(self._host).hostname or "")
         warnings = (f"{self._host} is reached over plain HTTP: the password can be read on the way",) if plain else ()
+        if not self._needed:
+            told = f"{self._host} asks for no login: Dex, which kubeflow.auth names, was not needed"
+            return Identity(source="Dex was not asked", warnings=(*warnings, told))
         return Identity(
             user=self._auth.username, until=self._until(), source="Dex, which took the password", renews=True, warnings=warnings
         )
@@ -131,7 +134,8 @@ class DexLogin:
             raise self._refusal()
         self._jar = Jar()
         url, page = self._follow("GET", self._host + _PROBE)
-        if not self._let_in(url, page):
+        self._needed = not self._let_in(url, page)
+        if self._needed:
             url, page = self._form(*self._started(url, page))
             url, page = self._consented(*self._filled(url, page))
             self._must_be_in(url, page)

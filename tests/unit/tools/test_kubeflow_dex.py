@@ -86,6 +86,9 @@ def test_where_no_login_is_asked_for_none_is_made(serve: Callable[..., Served]) 
     served = serve(lambda _: said({"pipelines": []}))
     assert served.login.headers() == {}
     assert [asked.method for asked in served.script.asked] == ["GET"]
+    told = served.login.identity()
+    assert (told.user, told.source) == ("", "Dex was not asked")
+    assert "asks for no login" in told.warnings[0]
 
 
 def test_a_session_that_ended_is_renewed_once(serve: Callable[..., Served]) -> None:
@@ -286,7 +289,7 @@ def test_a_password_over_plain_http_is_warned_of(monkeypatch: pytest.MonkeyPatch
     login = login_for(AUTH, "http://k.example.org", pages)  # type: ignore[arg-type]
     assert "can be read on the way" in login.identity().warnings[0]
     monkeypatch.setitem(pages.answers, "https://k.example.org/apis/v2beta1/pipelines", said({}))
-    assert login_for(AUTH, "https://k.example.org", pages).identity().warnings == ()  # type: ignore[arg-type]
+    assert login_for(AUTH, "https://k.example.org", pages).identity().warnings[1:] == ()  # type: ignore[arg-type]
 
 
 def test_a_host_that_sends_to_https_is_told_to_be_written_so(monkeypatch: pytest.MonkeyPatch) -> None:
