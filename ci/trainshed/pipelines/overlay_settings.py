@@ -85,7 +85,8 @@ def _take(found: Read, key: str, value: Any) -> None:  # noqa: ANN401 - any TOML
     elif key == "pull-policy":
         found.values[(key,)] = _one_of(value, _POLICIES)
     else:
-        raise ValueError(f"no such setting{suggestion(key, KEYS)}")
+        nested = '; the path of a nested step is quoted as a whole, such as "inner.train"' if isinstance(value, dict) else ""
+        raise ValueError(f"no such setting{suggestion(key, KEYS)}{nested}")
 
 
 def _table(value: Any) -> dict[str, Any]:  # noqa: ANN401 - any TOML value

@@ -91,7 +91,7 @@ def load(folder: Path, template: Template, *, environments: Collection[str]) -> 
     if not file.exists() and not file.is_symlink():
         return Settings()
     place = f"{folder.name}/{file.name}"
-    document = config.parse(files.read_text(file, what="the settings of the pipeline"), place=place)
+    document = config.parse(files.read_text(file, what="the settings file of the pipeline"), place=place)
     reader = _Reader(environments)
     settings = reader.settings(document, place)
     if reader.found:

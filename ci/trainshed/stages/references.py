@@ -22,7 +22,8 @@ from trainshed.tools.kubeflow_records import NotFound, Version
 
 MANIFEST = f"build/{FILE_NAME}"
 _UPLOAD = "Run `trainshed upload`."
-_CI = "Push, and let CI build and upload it; or run what was built here: `trainshed upload`, then --local-images."
+_PUSH = "Push, and let CI build and upload it."
+_LOCAL = "Push, and let CI build and upload it; or run what was built here: `trainshed upload`, then --local-images."
 _NEEDED = frozenset({"pipeline_id", "version_id", "version"})
 
 
@@ -51,11 +52,11 @@ class References:
 
     Args:
         context: the command's room.
-        local_images: take the tree's own, and nothing else.
+        local_images: take the tree's own, and nothing else; None for a command that has no such option.
     """
 
-    def __init__(self, context: Context, *, local_images: bool = False) -> None:
-        self._context, self._only_own = context, local_images
+    def __init__(self, context: Context, *, local_images: bool | None = False) -> None:
+        self._context, self._only_own, self._optional = context, bool(local_images), local_images is not None
         self._own_first = bool(context.build_url) or context.config.environment.kubeflow.host is None
         self._manifests: dict[int, Mapping[str, Any] | None] = {}
         self._asked = "no green build of this branch uploaded it"
@@ -125,7 +126,7 @@ class References:
             asked = f"; Jenkins was asked too: {self._asked}" if self._context.config.jenkins.url else ""
             before = f"{error.message}; and" if error else f"{name}:"
             message = f"{before} CI uploaded nothing for this commit or branch to {self._context.config.environment.name}{asked}"
-            raise UsageError(message, next_step=(error.next_step if error else "") or _CI) from error
+            raise UsageError(message, next_step=(error.next_step if error else "") or (_LOCAL if self._optional else _PUSH)) from error
         facts, source = found
         try:
             version = self._context.kubeflow.version(facts["pipeline_id"], facts["version_id"])
@@ -146,7 +147,8 @@ class References:
             *([f"the tree is at commit {finding.short(head.commit)}, it is of commit {finding.short(commit)}"] if ahead else []),
             *(["the tree has changes that are not committed"] if head.dirty else []),
         ]
-        self._context.console.warning(f"{name}: version {version.name} is not of this tree: {', and '.join(wrong)}; see --local-images")
+        see = "; see --local-images" if self._optional else ""
+        self._context.console.warning(f"{name}: version {version.name} is not of this tree: {', and '.join(wrong)}{see}")
 
     def _in_ledger(self, name: str, key: str, value: str | None) -> tuple[Mapping[str, Any], str] | None:
         """Return the newest upload of a build of CI for the commit or branch."""

@@ -98,7 +98,7 @@ def _declared(context: Context, files: Mapping[str, Settings]) -> list[Declared]
     Raises:
         UsageError: with the problems of all schedules at once.
     """
-    references, found = References(context), []
+    references, found = References(context, local_images=None), []
     wrong: dict[str, TrainshedError] = {}
     for name, told in files.items():
         wanted = [each for each in told.schedules.values() if context.config.environment.name in each.environments]

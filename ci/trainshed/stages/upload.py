@@ -158,7 +158,7 @@ def read_stamped(context: Context, lock: Lock, name: str) -> Stamped:
     in_force = compiling.overlays(context, template)
     wrong = verify.verify(text, lock.references, template_text=template_text, place=place, in_force=in_force).problems
     if wrong:
-        raise UsageError("\n".join(map(str, wrong)), next_step=f"Run `trainshed stamp {name}`.")
+        raise UsageError("\n".join(f"{place}: {problem}" for problem in wrong), next_step=f"Run `trainshed stamp {name}`.")
     read = documents.load(text, place=place)
     return Stamped(
         name=name,

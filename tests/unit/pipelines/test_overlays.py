@@ -248,6 +248,7 @@ def test_a_pattern_passes_over_importers_that_it_means_among_others(given: list[
     [
         ("", "sets nothing"),
         ('cpus = "1"', "cpus: no such setting; perhaps you meant 'cpu'"),
+        ('inner = { cpu = "1" }', 'the path of a nested step is quoted as a whole, such as "inner.train"'),
         ("cpu = true", 'cpu: expected an amount of CPU such as "500m", "2" or "1.5", not True'),
         ('cpu = "0"', "cpu: expected an amount of CPU"),
         ("cpu = { limits = 1 }", "cpu: no key 'limits'; perhaps you meant 'limit'; known: request, limit"),

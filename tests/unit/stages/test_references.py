@@ -159,7 +159,15 @@ def test_what_the_tree_has_beside_the_version_is_warned_of(world: World, monkeyp
     world.put("new", Tier.MAIN)
     monkeypatch.setattr(git, "head", lambda _: git.Head(commit=HERE, branch="main", dirty=True))
     world.reference()
-    assert "version new is not of this tree: the tree has changes that are not committed" in world.said.getvalue()
+    assert "version new is not of this tree: the tree has changes that are not committed; see --local" in world.said.getvalue()
+    world.reference(local_images=None)
+    assert world.said.getvalue().endswith("not committed\n")
+
+
+def test_a_command_without_local_images_does_not_name_them(world: World) -> None:
+    with pytest.raises(UsageError) as caught:
+        world.reference(local_images=None)
+    assert caught.value.next_step == "Push, and let CI build and upload it."
 
 
 def test_nothing_of_ci_says_both_ways_on(world: World) -> None:
