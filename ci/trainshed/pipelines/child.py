@@ -114,7 +114,10 @@ def _done(job: Job, guard: Guard) -> Answer:
     if guard.refused is not None:
         return _failure(job, guard, guard.refused)
     notes = [f"{noted.first}: prints while it is compiled; see the log"] if noted.first else []
-    return {"reads": sorted(guard.reads), "notes": notes}
+    notes += [
+        f"{place}: reads {file}, which is not in the repository: other machines may not have it" for file, place in guard.strange.items()
+    ]
+    return {"reads": sorted({*guard.reads, *guard.strange}), "notes": notes}
 
 
 def _python(job: Job) -> None:

@@ -15,7 +15,19 @@ from typing import Any
 _PACKAGE = Path(__file__).resolve().parents[1]
 _NETWORK_ALLOWED = {"socket.__new__", "socket.gethostname"}
 _PROGRAMS = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "pty.spawn", "os.kill", "os.killpg"}
-_CHANGES = {"os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.symlink", "os.link", "os.truncate", "os.chmod", "os.chown"}
+_CHANGES = {
+    "os.remove": ((0, 1),),
+    "os.rename": ((0, 2), (1, 3)),
+    "os.rmdir": ((0, 1),),
+    "os.mkdir": ((0, 2),),
+    "os.symlink": ((1, 2),),
+    "os.link": ((1, 3),),
+    "os.truncate": ((0, None),),
+    "os.chmod": ((0, 2),),
+    "os.chown": ((0, 3),),
+}
+"""By event which arguments are paths that are changed, each with the one that holds the open folder it starts from."""
+_SYSTEM = ("/bin", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sys", "/usr")
 _LISTINGS = {"os.listdir", "os.scandir"}
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
@@ -34,16 +46,19 @@ class Refused(BaseException):
 class Guard:
     """Watches one process, from `on` until `off`.
 
-    ``reads`` holds the files of the project that were opened and the folders that were listed, relative to ``root``; ``refused`` is
-    the first thing that was refused, kept because code may catch it. ``scratch`` may be written.
+    ``reads`` holds the files of the project that were opened and the folders that were listed, relative to ``root``; ``strange``
+    has the files that are neither there nor Python's or the system's, each with the line that opened it. ``refused`` is the first thing
+    that was refused, kept because code may catch it. ``scratch`` may be written.
     """
 
     def __init__(self, *, root: Path, scratch: Path) -> None:
         self._root, self._scratch = os.path.realpath(root), os.path.realpath(scratch)
-        foreign = (os.path.realpath(folder) for folder in (sys.prefix, sys.base_prefix, _PACKAGE, scratch))
+        foreign = [os.path.realpath(folder) for folder in (sys.prefix, sys.base_prefix, _PACKAGE, scratch)]
         self._foreign = tuple(folder for folder in foreign if not _below(self._root, folder))
         self._active = self._installed = False
+        self._usual = tuple(os.path.realpath(folder) for folder in (*_SYSTEM, *sys.path, self._root, *foreign) if folder)
         self.reads: set[str] = set()
+        self.strange: dict[str, str] = {}
         self.refused: Refused | None = None
 
     def on(self) -> None:
@@ -60,7 +75,7 @@ class Guard:
     def is_own(self, file: str) -> bool:
         """Tell whether a file is the project's: below its root, and neither Python's, a package's, Trainshed's nor scratch."""
         real = os.path.realpath(file)
-        return _below(real, self._root) and not any(_below(real, folder) for folder in self._foreign)
+        return not file.startswith("<") and _below(real, self._root) and not any(_below(real, folder) for folder in self._foreign)
 
     def shown(self, file: str) -> str:
         """Return a path relative to the project where it lies inside."""
@@ -90,8 +105,8 @@ class Guard:
         elif event in _LISTINGS:
             self._listed(arguments[0] or os.curdir)
         elif event in _CHANGES:
-            for path in arguments[:2]:
-                self._changed(path)
+            for path, folder in _CHANGES[event]:
+                self._changed(_from(arguments[path], None if folder is None else arguments[folder]))
         elif event in _PROGRAMS:
             self._refuse("starts or signals another program", "Do that before, and read its result from a file.")
         elif event.startswith("socket.") and event not in _NETWORK_ALLOWED:
@@ -100,8 +115,12 @@ class Guard:
     def _opened(self, path: object, flags: int) -> None:
         if flags & _WRITING:
             self._changed(path)
-        elif isinstance(path, (str, bytes, os.PathLike)) and self.is_own(os.fsdecode(path)):
-            self.reads.add(self.shown(os.fsdecode(path)))
+        elif isinstance(path, (str, bytes, os.PathLike)):
+            file = os.fsdecode(path)
+            if self.is_own(file):
+                self.reads.add(self.shown(file))
+            elif not any(_below(os.path.realpath(file), folder) for folder in self._usual) and Path(file).is_file():
+                self.strange.setdefault(os.path.realpath(file), self.caller())
 
     def _listed(self, path: object) -> None:
         """Remember a folder, for a file that is added there may count too; Python itself lists those that it imports from."""
@@ -119,6 +138,13 @@ class Guard:
         refused = Refused(message, self.caller(), next_step)
         self.refused = self.refused or refused
         raise refused
+
+
+def _from(path: object, folder: object) -> object:
+    """Return a path with the open folder that it starts from, as when a folder is removed with all that it holds."""
+    if isinstance(path, (str, bytes)) and isinstance(folder, int) and folder >= 0:
+        return Path("/proc/self/fd", str(folder), os.fsdecode(path))
+    return path
 
 
 def _is_importing() -> bool:

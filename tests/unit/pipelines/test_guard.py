@@ -131,3 +131,31 @@ def test_folders_that_are_listed_are_told_but_for_those_that_python_imports_from
     listing = compile("listed('os.listdir', (folder,))", "<frozen importlib._bootstrap_external>", "exec")
     exec(listing, {"listed": guard.audit, "folder": str(root)})  # noqa: S102 - code that Python believes to be its importing
     assert guard.reads == {"rules"}
+
+
+def test_a_file_outside_of_the_repository_is_told_with_its_line(guard: Guard, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.txt").touch()
+    (root / "template.py").write_text("read('open', (file, 'r', 0))\n")
+    code = compile((root / "template.py").read_text(), str(root / "template.py"), "exec")
+    for file in (tmp_path / "elsewhere.txt", tmp_path / "missing.txt", os.__file__, root / "scratch" / "own", "/etc/passwd"):
+        exec(code, {"read": guard.audit, "file": str(file)})  # noqa: S102 - code of the project
+    (tmp_path / "module.py").touch()
+    frozen = compile("read('open', (file, 'r', 0))", "<frozen importlib._bootstrap_external>", "exec")
+    given = {"read": guard.audit, "file": str(tmp_path / "module.py")}
+    exec(compile("\nrun(frozen, given)\n", str(root / "imports.py"), "exec"), {"run": exec, "frozen": frozen, "given": given})  # noqa: S102
+    assert guard.strange.pop(str(tmp_path / "module.py")) == "imports.py:2"
+    assert guard.strange == {str(tmp_path / "elsewhere.txt"): "template.py:1"}
+
+
+def test_a_temporary_folder_may_be_removed_with_all_that_it_holds(guard: Guard, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+    (root / "rules").mkdir()
+    scratch, rules = (os.open(root / name, os.O_RDONLY) for name in ("scratch", "rules"))
+    guard.audit("os.remove", ("words.txt", scratch))
+    guard.audit("os.mkdir", ("words", 0o700, scratch))
+    guard.audit("os.symlink", (str(root / "template.py"), str(root / "scratch" / "link"), -1))
+    assert guard.refused is None
+    with pytest.raises(Refused, match=r"writes rules/words\.txt"):
+        guard.audit("os.remove", ("words.txt", rules))
+    os.close(scratch)
+    os.close(rules)
