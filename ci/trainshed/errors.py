@@ -8,7 +8,7 @@ The tree, with the exit code of each::
     ├── NothingSelected      3  no component or pipeline matches
     ├── ToolMissing          4  a needed tool is missing, too old or not permitted
     ├── RemoteError          5  a remote service failed; a retry may help
-    ├── Canceled             6  somebody else ended the training run
+    ├── Canceled             6  the training run was canceled, not by this command
     └── Interrupted        130  SIGINT or SIGTERM
 """
 
@@ -73,7 +73,7 @@ class RemoteError(TrainshedError):
 
 
 class Canceled(TrainshedError):
-    """The training run was canceled in Kubeflow by somebody else."""
+    """The training run was canceled, and not by the command that followed it."""
 
     exit_code = 6
 

@@ -148,8 +148,8 @@ def outcome(run: Run, *, link: str = "") -> TrainshedError | None:
             told = [f"{who} FAILED" + (f": {run.error}" if run.error else ""), *_failures(run)]
             return WorkFailed("\n".join(told) + at, next_step="Mend the step whose log tells why, then launch anew.")
         case "CANCELED":
-            message = f"{who} was canceled in Kubeflow by somebody else" + (f": {run.error}" if run.error else "")
-            return Canceled(f"{message}{at}", next_step="Ask who ended it, then launch anew.")
+            message = f"{who} was canceled, and not by this command" + (f": {run.error}" if run.error else "")
+            return Canceled(f"{message}{at}", next_step="If it was none of yours, ask who ended it; then launch anew.")
         case "SKIPPED":
             message = f"{who} was SKIPPED: Kubeflow ran nothing of it" + (f": {run.error}" if run.error else "")
             return NothingSelected(f"{message}{at}", next_step="See its conditions and parameters, then launch anew.")

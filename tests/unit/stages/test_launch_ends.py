@@ -113,7 +113,18 @@ def test_a_run_is_taken_up_with_what_it_was_started_with(lab: Lab) -> None:
         "version": "main-1a2b3c4d-5e6f7a8b",
         "version_id": "v1",
     }
-    assert lab.records()[0]["gates_wanted"] == ["auc >= 0.95"]
+
+
+def test_a_gate_of_one_resumption_is_not_kept_for_the_next(lab: Lab) -> None:
+    lab.launch(gates=["auc >= 0.8"])
+    assert lab.launch(resume="run-1", gates=["auc >= 2", "auc >= 0.8"]).exit_code == 1
+    assert lab.records()[0]["gates_wanted"] == ["auc >= 0.8"]
+    assert [gate["gate"] for gate in lab.launch(resume="run-1").details["gates"]] == ["auc >= 0.8"]
+
+
+def test_a_run_is_taken_up_by_the_address_of_its_page_too(lab: Lab) -> None:
+    lab.launch()
+    assert lab.launch(resume="https://kubeflow.example.org/#/runs/details/run-1").details["run_id"] == "run-1"
 
 
 @pytest.mark.parametrize("state", ["FAILED", "CANCELED"])

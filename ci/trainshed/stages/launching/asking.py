@@ -38,7 +38,8 @@ class Prepared:
 
     ``source`` says why it is this version; ``specification`` is what runs instead of the version's own, None where that runs;
     ``commit`` and ``build_url`` are of what made the version, ``changed`` where its tree was not committed. ``known`` is false for a
-    run that was taken up without a record of it or of its version: whatever it is, its model is nobody's to deploy.
+    run that was taken up without a record of it or of its version: whatever it is, its model is nobody's to deploy. ``added`` are
+    those of the gates that it was not started with: they are judged this once, and not kept.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Prepared:
     build_url: str = ""
     changed: bool = False
     known: bool = True
+    added: tuple[Gate, ...] = ()
 
 
 def read(  # noqa: PLR0913 - the options of the command

@@ -45,7 +45,7 @@ class History:
             "state": state,
             "good": good,
             "artifacts": outputs,
-            "gates_wanted": [str(gate) for gate in prepared.gates],
+            "gates_wanted": [str(gate) for gate in prepared.gates if gate not in prepared.added],
             "pipeline_id": prepared.version.pipeline_id,
             "version_commit": prepared.commit,
             "version_build_url": prepared.build_url,

@@ -16,11 +16,11 @@ from trainshed.stages.launching.asking import Prepared, read_gates
 from trainshed.stages.launching.history import History
 from trainshed.tools.kubeflow_records import NotFound, Run, Version
 
-_ID_HELP = "Take the id from what `trainshed launch` said, or from the run's page in Kubeflow."
+_ID_HELP = "Take the id or the address from what `trainshed launch` said, or from the run's page in Kubeflow."
 
 
 def take_up(context: Context, run_id: str, gates: Sequence[Gate]) -> tuple[Prepared, Run]:
-    """Return a run, and what was asked of it; ``gates`` are added to those that it was started with.
+    """Return a run, and what was asked of it; ``gates`` are judged this once, beside those that it was started with.
 
     Raises:
         UsageError: there is no such run, or it is of nothing that can be known here.
@@ -28,12 +28,15 @@ def take_up(context: Context, run_id: str, gates: Sequence[Gate]) -> tuple[Prepa
     """
     history = History(context)
     try:
-        run = context.kubeflow.run(run_id)
+        run = context.kubeflow.run(run_id.rstrip("/").rpartition("/")[2])
     except NotFound as error:
-        raise UsageError(f"there is no run '{run_id}' to take up: {error.message}", next_step=_ID_HELP) from error
+        message = f"there is no run '{run_id}' to take up in environment {context.config.environment.name}"
+        raise UsageError(message, next_step=_ID_HELP) from error
     known = history.known(run)
     prepared = _of_record(run, *known) if known else _of_kubeflow(context, history, run)
-    return replace(prepared, gates=tuple({str(gate): gate for gate in (*prepared.gates, *gates)}.values())), run
+    wanted = {str(gate) for gate in prepared.gates}
+    added = tuple({str(gate): gate for gate in gates if str(gate) not in wanted}.values())
+    return replace(prepared, gates=(*prepared.gates, *added), added=added), run
 
 
 def _of_record(run: Run, name: str, told: Mapping[str, Any]) -> Prepared:
