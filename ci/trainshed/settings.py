@@ -109,6 +109,11 @@ def branch() -> str | None:
     return os.environ.get("BRANCH_NAME") or None
 
 
+def change_branch() -> str | None:
+    """Return the branch that a pull request is to merge, None elsewhere, and for one of a fork, where others choose the name."""
+    return None if from_fork() else os.environ.get("CHANGE_BRANCH") or None
+
+
 def tag() -> str | None:
     """Return the tag that Jenkins builds, None elsewhere."""
     return os.environ.get("TAG_NAME") or None

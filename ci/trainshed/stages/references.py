@@ -154,7 +154,8 @@ class References:
         """Return the newest upload of a build of CI for the commit or branch."""
         for event in self._uploads(name) if value else ():
             told = event.document
-            if event.tier >= Tier.PULL_REQUEST and told.get(key) == value and not told.get("dirty") and told.keys() >= _NEEDED:
+            same = told.get(key) == value or (key == "branch" and told.get("change_branch") == value)
+            if event.tier >= Tier.PULL_REQUEST and same and not told.get("dirty") and told.keys() >= _NEEDED:
                 by = f" by {told['build_url']}" if told.get("build_url") else ""
                 shown = finding.short(value) if key == "commit" else value
                 return told, f"version {told['version']}, uploaded for {key} {shown}{by}"

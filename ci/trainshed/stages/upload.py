@@ -12,7 +12,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from trainshed import files
+from trainshed import files, settings
 from trainshed.errors import Interrupted, TrainshedError, UsageError, WorkFailed
 from trainshed.ledger.leases import Lease
 from trainshed.pipelines import content, documents, templates, verify
@@ -327,6 +327,7 @@ class _Upload:
             **self._facts(version),
             "commit": head.commit,
             "branch": head.branch,
+            "change_branch": settings.change_branch(),
             "dirty": head.dirty,
             "lock_digest": lock_digest(self._source.lock),
             "build_url": self._context.build_url,

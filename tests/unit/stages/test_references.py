@@ -114,6 +114,14 @@ def test_a_laptop_runs_what_ci_uploaded_though_it_has_uploaded_its_own(world: Wo
     assert world.said.getvalue() == ""
 
 
+def test_a_build_of_a_pull_request_counts_for_the_branch_that_it_merges(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(git, "head", lambda _: git.Head(commit=HERE, branch="quicker", dirty=False))
+    world.put("main", Tier.MAIN, commit=BEFORE)
+    world.put("pr", Tier.PULL_REQUEST, commit=BEFORE, branch="PR-7", change_branch="quicker")
+    world.put("fork", Tier.LAPTOP, commit=BEFORE, branch="PR-8", change_branch="quicker")
+    assert world.reference().source == "version pr, uploaded for branch quicker by https://ci.example.org/pr/"
+
+
 def test_what_a_build_uploaded_of_a_changed_tree_counts_for_no_commit(world: World) -> None:
     world.put("clean", Tier.MAIN)
     world.put("dirty", Tier.MAIN, dirty=True)

@@ -47,6 +47,7 @@ def test_the_same_content_is_one_version_whoever_uploads_it(flows: FlowProject) 
 
 def test_a_version_says_where_it_comes_from_and_the_ledger_knows_it(flows: FlowProject, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUILD_URL", "https://jenkins.example.org/job/1/")
+    monkeypatch.setenv("CHANGE_BRANCH", "quicker")
     flows.commit()
     result = uploaded(flows).results[0]
     with flows.open() as context:
@@ -57,6 +58,7 @@ def test_a_version_says_where_it_comes_from_and_the_ledger_knows_it(flows: FlowP
     assert "build: https://jenkins.example.org/job/1/" in version.description
     assert f"content: {result.details['content_digest']}" in version.description
     assert (events[0].document["version_id"], events[0].document["branch"], events[0].document["dirty"]) == (version.id, "main", False)
+    assert events[0].document["change_branch"] == "quicker"
     assert version.name.startswith("main-")
     assert str(version.spec["deploymentSpec"]["executors"]).count(REFERENCE) == 1
 
