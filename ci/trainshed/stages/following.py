@@ -316,7 +316,7 @@ def _ended(client: KubeflowClient, followed: Followed) -> str:
             return ""
         except TrainshedError as error:
             return f"run {followed.run.id} may still be running: {refusal or error.message}"
-        if run.finished or run.state == "CANCELING":
+        if run.finished or (run.state == "CANCELING" and not refusal):
             followed.run = run
             return ""
         if refusal:

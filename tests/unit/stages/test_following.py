@@ -383,11 +383,14 @@ def test_an_abort_ends_the_run_and_says_what_it_saw(room: Room) -> None:
     terminate(room.context, Followed(name="training", run=RUN))
     room.kubeflow.after_end = run("RUNNING")
     terminate(room.context, Followed(name="training", run=RUN))
+    room.kubeflow.refusal, room.kubeflow.after_end = RemoteError("its workflow may not have been told"), run("CANCELING")
+    terminate(room.context, Followed(name="training", run=RUN))
     assert room.said == [
         "launch training: run run-1 terminated (CANCELING)",
         "warning: training: run run-1 may still be running: it was told to end, but is RUNNING",
         "launch training: run run-1 terminated (SUCCEEDED)",
         "warning: training: run run-1 may still be running: Row not found",
+        "warning: training: run run-1 may still be running: its workflow may not have been told",
     ]
 
 
