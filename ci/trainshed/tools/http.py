@@ -92,14 +92,11 @@ class Http:
         retries: repeats after the first try, of connections that failed, lost answers and 429/502/503/504.
         verify: check certificates (``False`` only for registries that the configuration calls insecure).
         busy: more statuses that are repeated like 503.
-        interruptible: give up at once when SIGTERM arrives; ``False`` for what has to be said even then, and just then.
     """
 
-    def __init__(
-        self, *, timeout: float = 30.0, retries: int = 3, verify: bool = True, busy: Iterable[int] = (), interruptible: bool = True
-    ) -> None:
+    def __init__(self, *, timeout: float = 30.0, retries: int = 3, verify: bool = True, busy: Iterable[int] = ()) -> None:
         self._busy = _BUSY.union(busy)
-        self._timeout, self._retries, self._verify, self._interruptible = timeout, retries, verify, interruptible
+        self._timeout, self._retries, self._verify = timeout, retries, verify
         self._pools: dict[tuple[str, str | None], urllib3.PoolManager] = {}
         self._lock = threading.Lock()
 
@@ -139,7 +136,7 @@ class Http:
                 made and a 429 are repeated in any case.
             redirects: follow them (credentials are not sent on to another host).
             timeout: seconds for one try, instead of the client's.
-            surely: even when SIGTERM arrives, though the client is interruptible.
+            surely: not given up when SIGTERM arrives: for what has to be said even then, and just then.
 
         Raises:
             NoAnswer: no whole answer came; names host and cause, never a query or a credential.
@@ -165,8 +162,7 @@ class Http:
     def _once(  # noqa: PLR0913 - see request
         self, method: str, url: str, headers: Mapping[str, str], content: bytes | None, *, redirects: bool, limit: float, surely: bool
     ) -> Response:
-        interruptible = self._interruptible and not surely
-        if interruptible and process.stopping.is_set():
+        if not surely and process.stopping.is_set():
             raise Interrupted("interrupted")
         pool = self._pool(urlsplit(url))
         retries = urllib3.Retry(total=5, connect=0, read=0, status=0, other=0, redirect=5) if redirects else False
@@ -192,7 +188,7 @@ class Http:
             lowered = {name.lower(): value for name, value in answer.headers.itermerged()}
             return Response(status=answer.status, headers=lowered, body=received, place=place(url))
 
-        return process.interruptible(exchange) if interruptible else exchange()
+        return exchange() if surely else process.interruptible(exchange)
 
     def _pool(self, url: SplitResult) -> urllib3.PoolManager:
         proxy = proxy_for(url)

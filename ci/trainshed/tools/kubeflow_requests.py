@@ -76,17 +76,14 @@ class Requests:
     def __init__(self, host: str, http: Http, login: Login, timeout: float) -> None:
         self.host, self._http, self._login = host, http, login
         self._once = Http(timeout=timeout, retries=0)
-        # A run must not be started without its id being known, nor left running, because SIGTERM arrives in between.
-        self._surely = Http(timeout=timeout, retries=0, interruptible=False)
 
     def close(self) -> None:
         """Close the connections."""
         self._once.close()
-        self._surely.close()
 
     def get(self, path: str, query: Mapping[str, str] | None = None, *, what: str = "", surely: bool = False) -> dict[str, Any]:
         """Ask for a document; repeated where that may help. ``surely``: even after SIGTERM, then once."""
-        return self._document(self._ask(self._surely if surely else self._http, "GET", path, query), what or path)
+        return self._document(self._ask(self._once if surely else self._http, "GET", path, query, surely=surely), what or path)
 
     def post(  # noqa: PLR0913 - what a request is made of
         self,
@@ -108,13 +105,13 @@ class Requests:
             about: the ids that the document names, for a refusal that does not tell which of them is unknown.
             makes: it makes a thing, so that a refusal may mean that there is one of its name.
             repeat: it may be sent again, for what it does twice is done once.
-            surely: not given up when SIGTERM arrives.
+            surely: not given up when SIGTERM arrives: no run may start without its id being known, nor be left running.
 
         Raises:
             Unclear: it may have been done.
         """
-        http = self._http if repeat else self._surely if surely else self._once
-        return self._document(self._ask(http, "POST", path, body=body, repeat=repeat), what, about, makes=makes)
+        answer = self._ask(self._http if repeat else self._once, "POST", path, body=body, repeat=repeat, surely=surely)
+        return self._document(answer, what, about, makes=makes)
 
     def delete(self, path: str, *, what: str) -> None:
         """Delete a thing; one that is gone already is deleted."""
@@ -159,6 +156,7 @@ class Requests:
         body: Any = None,  # noqa: ANN401 - any JSON document
         fields: Mapping[str, Field] | None = None,
         repeat: bool = False,
+        surely: bool = False,
         whole: bool = False,
     ) -> Response:
         asked = {name: value for name, value in (query or {}).items() if value}
@@ -167,7 +165,8 @@ class Requests:
         def ask() -> Response:
             headers = {"Accept": "application/json", **self._logged_in(self._login.headers)}
             try:
-                return http.request(method, url, headers=headers, json=body, fields=fields, idempotent=repeat or method != "POST")
+                safe = repeat or method != "POST"
+                return http.request(method, url, headers=headers, json=body, fields=fields, idempotent=safe, surely=surely)
             except NoAnswer as error:
                 raise Unclear(error.message, Fate.OPEN if error.sent else Fate.UNDONE) from error
 

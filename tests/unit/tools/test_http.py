@@ -278,8 +278,8 @@ def test_sigterm_ends_a_request_that_is_under_way(server: Server) -> None:
 @pytest.mark.sockets
 def test_what_must_be_said_last_is_said_after_sigterm(server: Server) -> None:
     process.stopping.set()
-    with Http(interruptible=False) as client:
-        assert client.request("GET", server.url).ok
+    with Http() as client:
+        assert client.request("GET", server.url, surely=True).ok
 
 
 @pytest.mark.sockets
