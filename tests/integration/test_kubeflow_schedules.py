@@ -72,7 +72,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 def test_a_declared_schedule_is_created_once_and_then_left_alone(world: World) -> None:
     world.declare(DECLARED)
+    world.server.requests.clear()
     assert (world.one(dry_run=True).status, world.kept()) == (Status.SKIPPED, [])
+    assert {each.method for each in world.server.requests} == {"GET"}
     created = world.one()
     assert (created.name, created.status, created.cause) == ("training.nightly", Status.DONE, "created")
     (kept,) = world.kept()
@@ -201,7 +203,9 @@ def test_whatever_step_fails_one_schedule_is_enabled_and_the_next_run_finishes(w
     assert failed.status is Status.FAILED
     assert [each for each in world.kept() if each.enabled], "nothing would run tonight"
     world.server.faults.clear()
-    assert world.one().status in {Status.DONE, Status.CACHED}
+    finished = world.one()
+    assert finished.status in {Status.DONE, Status.CACHED}
+    assert "in Kubeflow since" not in finished.cause  # nobody did anything there
     (kept,) = world.kept()
     assert (kept.enabled, kept.trigger.cron) == (True, "0 0 4 * * *")
     assert world.one().cause == "unchanged"

@@ -213,5 +213,9 @@ def test_a_content_is_looked_for_with_few_requests(tmp_path: Path, server: Stric
         for number in range(30):
             context.kubeflow.upload_version(pipeline.id, f"old-{number}", stamped.replace("0.9", f"0.{number}1"))
     server.requests.clear()
+    with flows.open(Tier.MAIN) as context:
+        assert upload(context, dry_run=True).results[0].status is Status.SKIPPED
+    assert {each.method for each in server.requests} == {"GET"}
+    server.requests.clear()
     assert uploaded(flows).status is Status.DONE
     assert len(server.requests) < 12, json.dumps([each.path for each in server.requests])

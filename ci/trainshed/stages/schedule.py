@@ -285,13 +285,14 @@ class _Reconciliation:
             return f"created{self._lost(step.mark)}"
         shown = keep or next((kept for kept in step.kept if kept.enabled), step.kept[0])
         told = list(differing[shown.id])
+        edited = bool(_fixed(told))
         if len(step.kept) > 1:
             told.append(f"{len(step.kept) - 1} more of it")
         if not told:
             return "unchanged"
         declared = step.declared
         same = declared is not None and recurring.digest_of(shown) == declared.digest
-        if same and not _fixed(told):  # nothing in Kubeflow says who switched it
+        if same and not edited:  # nothing in Kubeflow says who switched or copied it, or whether a command of ours was killed
             last = self._last(step.mark)
             same = declared is not None and (last.get("recurring_run_id"), last.get("enabled")) == (shown.id, declared.schedule.enabled)
         return f"changed{' in Kubeflow since' if same else ''}: {', '.join(told)}"

@@ -31,6 +31,8 @@ def test_the_highest_semantic_version_is_the_release(tags: list[str], release: s
         ("v1.2.3", "main", "c" * 40, "v1.2.3"),
         (None, "main", "c" * 40, "main-cccccccc-abcdef12"),
         (None, "feature/a b", "c" * 40, "feature-a-b-cccccccc-abcdef12"),
+        (None, "bug/größe-1.2", "c" * 40, "bug-gr-e-1.2-cccccccc-abcdef12"),
+        (None, "日本", "c" * 40, "cccccccc-abcdef12"),
         (None, None, "c" * 40, "detached-cccccccc-abcdef12"),
         (None, None, None, "uncommitted-abcdef12"),
         (None, "x" * 200, "c" * 40, "x" * 109 + "-cccccccc-abcdef12"),
