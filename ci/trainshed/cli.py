@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import functools
 import os
 import sys
 import traceback
@@ -140,6 +141,7 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message, next_step=f"See `{self.prog} --help`.")
 
 
+@functools.cache  # the same for every command, of which tests run hundreds in one process
 def parser() -> argparse.ArgumentParser:
     """Build the parser from the table of commands."""
     top = _Parser(

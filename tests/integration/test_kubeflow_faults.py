@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 import shutil
@@ -119,7 +118,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BUILD_URL", "https://ci.example.org/job/1/")
         patch.setenv("BRANCH_NAME", "main")
-        patch.setattr(cli, "parser", functools.cache(cli.parser))  # the same for all of hundreds of commands
         patch.setattr(http, "_FIRST_PAUSE", 0.001)
         patch.setattr(following, "_FIRST_PAUSE", 0.005)
         patch.setattr(following, "_LONGEST_PAUSE", 0.02)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from trainshed.tools.http import Http
 
 if TYPE_CHECKING:
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.loaders import Loader
 
 _THROTTLED = ("Throttling", "ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded")
 _DENIED = ("AccessDeniedException", "AccessDenied", "UnrecognizedClientException", "ExpiredTokenException", "InvalidSignatureException")
@@ -235,12 +237,15 @@ class Ecs:
         if service not in self._clients:
             import boto3
             import botocore
+            import botocore.session
             from botocore.config import Config
 
             settings: dict[str, Any] = {"signature_version": botocore.UNSIGNED, "proxies": {}} if self.embedded else {}
             # Repeats are ours: they end with SIGTERM, and a change is repeated only where ECS surely did not take it.
             config = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=60, **settings)
-            session = boto3.session.Session(region_name=self.region)
+            core = botocore.session.Session()
+            core.register_component("data_loader", _models())
+            session = boto3.session.Session(region_name=self.region, botocore_session=core)
             self._clients[service] = session.client(service, endpoint_url=self.endpoint_url, config=config)  # type: ignore[call-overload]
         return self._clients[service]
 
@@ -290,6 +295,14 @@ class Ecs:
             return UsageError(f"ECS, cluster '{self.cluster}': {error}", next_step="Mend what the message names in service.yaml.")
         where = self.endpoint_url or f"ECS in {self.region}"
         return RemoteError(f"{where}: {error}", next_step="Check the network and prediction-service.endpoint-url, then run it again.")
+
+
+@functools.cache
+def _models() -> Loader:
+    """Return what botocore knows of AWS, read once and not for every client: a tenth of a second each."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
 
 
 def _code(error: ClientError) -> str:

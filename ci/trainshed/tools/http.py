@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import functools
 import json as json_library
 import random
 import ssl
@@ -11,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import SplitResult, urlsplit
 
@@ -239,8 +241,12 @@ def _read(answer: urllib3.BaseHTTPResponse, ends: float) -> bytes:
 
 def tls(*, verify: bool) -> ssl.SSLContext:
     """Return what a connection trusts: the system's certificates and this machine's CA bundle."""
+    return _trust(settings.ca_bundle(), verify)
+
+
+@functools.cache  # a tenth of a second for every host and client otherwise
+def _trust(bundle: Path | None, verify: bool) -> ssl.SSLContext:
     context = ssl.create_default_context()
-    bundle = settings.ca_bundle()
     if bundle is not None:
         context.load_verify_locations(bundle)
     if not verify:
