@@ -19,8 +19,8 @@ _LABEL_VALUE = re.compile(rf"(?:{_NAME})?")
 _LABEL_KEY = re.compile(rf"(?:(?=[^/]{{1,253}}/){_DOMAIN}/)?{_NAME}")
 _SECRET = re.compile(rf"(?P<name>(?=[^#]{{1,253}}#){_DOMAIN})#(?P<key>[A-Za-z0-9._-]{{1,253}})")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_CPU = re.compile(r"\d{1,9}m|\d{1,6}(?:\.\d{1,3})?")
-_MEMORY = re.compile(r"(?P<number>\d{1,12})(?P<unit>Ki|Mi|Gi|Ti|Pi|Ei|M|G|T|P|E)")
+_CPU = re.compile(r"[0-9]{1,9}m|[0-9]{1,6}(?:\.[0-9]{1,3})?")
+_MEMORY = re.compile(r"(?P<number>[0-9]{1,12})(?P<unit>Ki|Mi|Gi|Ti|Pi|Ei|M|G|T|P|E)")
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _OPERATORS = ("Exists", "Equal")
 _POLICIES = ("Always", "IfNotPresent", "Never")
@@ -81,7 +81,7 @@ def _take(found: Read, key: str, value: Any) -> None:  # noqa: ANN401 - any TOML
             tolerations.setdefault((key, told.get("key", ""), told.get("effect", "")), []).append(told)
         found.values |= tolerations
     elif key == "instance-type":
-        found.values[("node-selector", INSTANCE_TYPE)] = _filled(_label_value("", value))
+        found.values[("node-selector", INSTANCE_TYPE)] = _filled(_label_value(value))
     elif key == "pull-policy":
         found.values[(key,)] = _one_of(value, _POLICIES)
     else:
@@ -128,9 +128,12 @@ def _label_key(name: str) -> str:
     return name
 
 
-def _label_value(name: str, value: Any) -> str:  # noqa: ANN401
-    if name:
-        _label_key(name)
+def _label(name: str, value: Any) -> str:  # noqa: ANN401
+    _label_key(name)
+    return _label_value(value)
+
+
+def _label_value(value: Any) -> str:  # noqa: ANN401
     if not _LABEL_VALUE.fullmatch(_text(value)):
         raise ValueError(f"'{value}' is no value of a Kubernetes label: at most 63 letters, digits, -, _ and inner dots")
     return _text(value)
@@ -164,7 +167,7 @@ def _memory(value: Any) -> str:  # noqa: ANN401
 
 
 def _accelerator(value: Any) -> str:  # noqa: ANN401
-    if not _LABEL_KEY.fullmatch(_text(value)):
+    if "/" not in _text(value) or not _LABEL_KEY.fullmatch(value):  # Kubernetes knows no other resource without a domain
         raise ValueError(f"type: '{value}' is no name of a resource such as nvidia.com/gpu")
     return _text(value)
 
@@ -191,7 +194,7 @@ def _toleration(table: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError("operator Exists takes no value; it tolerates all of them")
     if operator == "Equal" and not told.get("key"):
         raise ValueError("operator Equal needs a key; without one, only Exists has a meaning")
-    _label_value("", told.get("value", ""))
+    _label_value(told.get("value", ""))
     if told.get("effect"):
         _one_of(told["effect"], _EFFECTS)
     if "toleration-seconds" in table:
@@ -210,8 +213,8 @@ def _seconds(value: Any) -> int:  # noqa: ANN401
 _MOST_ACCELERATORS = 1024
 _ACCELERATOR: Mapping[str, Callable[[Any], Any]] = {"type": _accelerator, "count": _count}
 _TABLES: Mapping[str, Callable[[str, Any], Any]] = {
-    "node-selector": _label_value,
-    "labels": _label_value,
+    "node-selector": _label,
+    "labels": _label,
     "annotations": _annotation,
     "secrets": _secret,
 }
