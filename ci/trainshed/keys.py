@@ -241,8 +241,8 @@ def _registry(value: Any) -> Registry | None:  # noqa: ANN401 - checked here
 def _host(value: Any) -> str | None:  # noqa: ANN401 - checked here
     if value == "embedded":
         return None
-    if not isinstance(value, str) or not re.fullmatch(r"https?://[^\s@]+", value):
-        raise ValueError(f"expected an http or https address without credentials, not {value!r}")
+    if not isinstance(value, str) or not re.fullmatch(r"https?://[^\s@?#]+", value):
+        raise ValueError(f"expected an http or https address without credentials, ? and #, not {value!r}")
     try:
         urlsplit(value)
     except ValueError as error:  # brackets without an IPv6 address in them

@@ -141,6 +141,7 @@ def test_all_problems_are_told_at_once_each_with_file_and_key(tmp_path: Path) ->
         ('[environments.local]\nregistry = { url = "x", insecure = "no" }\n', "insecure: expected true or false"),
         ('[environments.local]\nkubeflow = "remote"\n', 'expected "embedded" or a table'),
         ('[environments.local.kubeflow]\nhost = "kubeflow"\n', "expected an http or https address"),
+        ('[environments.local.kubeflow]\nhost = "https://kf/pipeline/#/"\n', "without credentials, ? and #"),
         ("[environments.local.kubeflow]\nauth = 1\n", "expected a table such as"),
         ('[environments.local.kubeflow]\nauth = { kind = "token" }\n', "kind token needs file"),
         ('[environments.local.kubeflow]\nauth = { kind = "token", file = "t", name = "n" }\n', "kind token takes no name"),
