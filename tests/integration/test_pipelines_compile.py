@@ -198,7 +198,9 @@ def test_what_differs_each_time_is_told_with_its_place_and_all_else_stays(root: 
     steady = (
         "import datetime, random\nfrom pathlib import Path\nrandom.seed(7)\nday = datetime.date(2024, 2, 29)\n"
         "assert isinstance(datetime.datetime.now(), datetime.date)\nassert isinstance(day, datetime.date)\n"
-        "import pickle, tempfile\nassert pickle.loads(pickle.dumps(datetime.datetime.now())) > datetime.datetime(2024, 2, 29)\n"
+        "import os, pickle, tempfile\n"
+        "assert sorted(os.listdir(path='components')) == sorted(each.name for each in os.scandir(path='components'))\n"
+        "assert pickle.loads(pickle.dumps(datetime.datetime.now())) > datetime.datetime(2024, 2, 29)\n"
         "with tempfile.TemporaryDirectory() as folder:\n    Path(folder, 'words').write_text('at ' + str(datetime.datetime.now()))\n"
         "words = [*sorted({'b', 'a'}), str(random.random()), str(day), *sorted(file.name for file in Path('components').iterdir())]\n"
         "words.append(str(datetime.datetime.fromtimestamp(0, datetime.timezone.utc)))\n"

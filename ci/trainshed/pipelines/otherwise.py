@@ -25,8 +25,8 @@ _HOST = "elsewhere"
 def begin() -> None:
     """Shift the clocks by more than a year, turn the order of files in folders around, and name the machine another one."""
     listed, scanned = os.listdir, os.scandir
-    _set(os, "listdir", lambda *given: listed(*given)[::-1])
-    _set(os, "scandir", lambda *given: _Backwards(scanned(*given)))
+    _set(os, "listdir", lambda *given, **named: listed(*given, **named)[::-1])
+    _set(os, "scandir", lambda *given, **named: _Backwards(scanned(*given, **named)))
     _shift_seconds()
     _shift_dates()
     _rename()
