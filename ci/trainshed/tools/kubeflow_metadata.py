@@ -280,14 +280,22 @@ def _own_name(told: Any) -> str:  # noqa: ANN401 - a message
 
 
 def _value(value: Any) -> Any:  # noqa: ANN401 - from a message to JSON
-    from google.protobuf import json_format
-
     if value.HasField("struct_value"):
-        return json_format.MessageToDict(value.struct_value)
+        return {key: _plain(item) for key, item in value.struct_value.fields.items()}
     for kind in ("string_value", "double_value", "int_value", "bool_value"):
         if value.HasField(kind):
             return getattr(value, kind)
     return None
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - a protobuf Value
+    """Return what a value holds. Not by way of protobuf's JSON, which refuses the NaN and the infinities that steps do write."""
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        return {key: _plain(item) for key, item in value.struct_value.fields.items()}
+    if kind == "list_value":
+        return [_plain(item) for item in value.list_value.values]
+    return None if kind in (None, "null_value") else getattr(value, kind)
 
 
 def _time(milliseconds: int) -> str:

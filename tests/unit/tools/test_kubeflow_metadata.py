@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,8 @@ def test_the_outputs_of_the_embedded_kubeflows_tasks_are_told_by_their_paths(tmp
 
 def test_a_cache_hit_has_the_outputs_of_the_run_that_it_came_from(http: Http) -> None:
     execution, artifact, event = message("Execution"), message("Artifact"), message("Event")
-    cached = properties(execution(id=7, last_known_state=5), task_name="train", cached_execution_id="3", outputs={"auc": 0.5})
+    wrote = {"auc": 0.5, "loss": math.inf, "f1": math.nan, "names": ["a", None, {"deep": True}]}
+    cached = properties(execution(id=7, last_known_state=5), task_name="train", cached_execution_id="3", outputs=wrote)
     several = [
         properties(artifact(id=n, uri=f"s3://b/{n}", type="system.Model"), display_name="m", store_session_info="{}") for n in (1, 2)
     ]
@@ -111,7 +113,8 @@ def test_a_cache_hit_has_the_outputs_of_the_run_that_it_came_from(http: Http) ->
     )
     with Scripted(answers).serve() as address:
         (found,) = store(address, http).executions("r")
-    assert (found.cached, found.state, found.parameters) == (True, "SUCCEEDED", {"auc": 0.5})
+    assert (found.cached, found.state, math.isnan(found.parameters["f1"])) == (True, "SUCCEEDED", True)
+    assert {**found.parameters, "f1": 0} == {**wrote, "f1": 0}
     assert {name: (one.uri, dict(one.metadata)) for name, one in found.artifacts.items()} == {
         "models-0": ("s3://b/1", {}),
         "models-1": ("s3://b/2", {}),
