@@ -69,6 +69,7 @@ class FakeKubeflow:
         inline = given["specification"] is not None
         reference: dict[str, Any] = {} if inline else {"pipeline_id": version.pipeline_id, "version_id": version.id}
         told: dict[str, Any] = {"name": given["name"], "description": given["description"], "parameters": dict(parameters)}
+        told["created"] = f"2026-01-01T00:00:{len(self.known):02d}Z"
         run = Run(id=f"run-{len(self.known) + 1}", state="PENDING", **reference, **told)
         self.known[run.id] = run
         return run

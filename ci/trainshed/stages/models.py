@@ -11,6 +11,7 @@ from trainshed.errors import UsageError, WorkFailed, suggestion
 from trainshed.services.rendering import Model
 from trainshed.services.spec import ModelSource
 from trainshed.stages.context import Context
+from trainshed.stages.launching.history import newest_first
 from trainshed.tools.kubeflow_records import Artifact
 
 _SUCCEEDED = "SUCCEEDED"
@@ -54,12 +55,7 @@ def local_path(uri: str) -> str:
 
 def _last_good(context: Context, pipeline: str) -> str:
     environment = context.config.environment.name
-    judged: set[str] = set()
-    for event in context.ledger.events("run", environment, pipeline, limit=_LOOKED_AT):
-        run_id, told = event.key, event.document
-        if run_id in judged:  # an older record of the same run
-            continue
-        judged.add(run_id)
+    for run_id, told in newest_first(context.ledger.events("run", environment, pipeline, limit=_LOOKED_AT)):
         if told.get("good") or _ended_well(context, run_id, told):
             return run_id
     raise WorkFailed(f"no run of {pipeline} has succeeded in {environment}: there is no model to deploy", next_step=_again(pipeline))

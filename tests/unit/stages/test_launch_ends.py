@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,10 +13,12 @@ from trainshed import owner
 from trainshed.errors import Interrupted, RemoteError, UsageError
 from trainshed.ledger.store import Ledger
 from trainshed.reports import junit
+from trainshed.services.spec import ModelSource
 from trainshed.settings import Tier
 from trainshed.stages.launching import history
+from trainshed.stages.models import model_of
 from trainshed.tools import process
-from trainshed.tools.kubeflow_records import Run, Task
+from trainshed.tools.kubeflow_records import Artifact, Run, Task
 
 
 @pytest.fixture
@@ -247,6 +250,20 @@ def test_best_is_found_behind_any_number_of_failures(lab: Lab, monkeypatch: pyte
     monkeypatch.setattr(history, "LOOKED_AT", 2)
     for _ in range(2):
         assert lab.launch(gates=["auc >= best"]).exit_code == 1
+
+
+def test_an_old_run_that_is_judged_again_is_not_the_last_accepted_one(lab: Lab) -> None:
+    for auc in (0.5, 0.9):
+        lab.kubeflow.tasks = (trained(auc),)
+        lab.launch(wait=True)
+    lab.kubeflow.tasks = (trained(0.5),)
+    lab.launch(resume="run-1")
+    assert "wanted >= 0.9; best is 0.9, of run run-2" in lab.launch(gates=["auc >= best"]).message
+    source = ModelSource(pipeline="training", output="model")
+    with lab.flows.open() as context:
+        context.__dict__["kubeflow"] = SimpleNamespace(artifacts=lambda run_id: {"train.model": Artifact(name="model", uri=run_id)})
+        context.__dict__["prediction"] = SimpleNamespace(embedded=False)
+        assert model_of(context, source).uri == "run-2"
 
 
 def test_a_run_that_may_go_on_after_an_interruption_is_for_the_next_command(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

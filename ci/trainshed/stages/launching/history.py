@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trainshed import owner
+from trainshed.ledger.records import Event
 from trainshed.pipelines.gates import Accepted, Judged
 from trainshed.stages.context import Context
 from trainshed.stages.launching.asking import Prepared
@@ -42,6 +43,7 @@ class History:
         document = {
             **facts(self._context, prepared, run),
             "name": run.name,
+            "created": run.created,
             "state": state,
             "good": good,
             "artifacts": outputs,
@@ -66,12 +68,9 @@ class History:
             but: the run that is judged.
             limit: how many records are looked at; None: all.
         """
-        newest: dict[str, Mapping[str, Any]] = {}
-        for event in self._context.ledger.events(EVENT, self._environment, name, limit=limit):
-            newest.setdefault(event.key, event.document)
         return [
             Accepted(run_id=run_id, metrics=_numbers(told.get("metrics")))
-            for run_id, told in newest.items()
+            for run_id, told in newest_first(self._context.ledger.events(EVENT, self._environment, name, limit=limit))
             if run_id != but and told.get("good") is True
         ]
 
@@ -110,6 +109,14 @@ class History:
             return self._context.kubeflow.run(told["run_id"])
         except NotFound:
             return None
+
+
+def newest_first(events: Iterable[Event]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the runs of records, the newest first, each with its last record: one that is taken up again is no newer run by it."""
+    last: dict[str, Mapping[str, Any]] = {}
+    for event in events:
+        last.setdefault(event.key, event.document)
+    return sorted(last.items(), key=lambda item: str(item[1].get("created") or ""), reverse=True)
 
 
 def facts(context: Context, prepared: Prepared, run: Run) -> dict[str, Any]:
