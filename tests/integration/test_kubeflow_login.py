@@ -22,6 +22,7 @@ from trainshed.cli import main
 from trainshed.errors import RemoteError
 from trainshed.keys import Auth
 from trainshed.tools import kubeflow_auth
+from trainshed.tools.http import Http, NoAnswer
 from trainshed.tools.kubeflow import KubeflowClient
 
 AUTH = Auth(kind="dex", username=USER, password_env="DEX_PASSWORD")  # noqa: S106 - the name of a variable
@@ -91,6 +92,14 @@ def test_a_refused_login_reaches_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
         with pytest.raises(RemoteError, match="Dex refused the login"):
             client.create_pipeline("flow")
         assert server.requests == []
+
+
+def test_a_server_that_is_not_trusted_was_asked_for_nothing(certified: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE")
+    script = Scripted(Gate())
+    with script.serve(certified) as address, Http(retries=0) as http, pytest.raises(NoAnswer, match="self-signed") as caught:
+        http.request("POST", f"{address}/apis/v2beta1/runs")
+    assert (caught.value.sent, script.asked) == (False, [])
 
 
 def test_the_command_tells_who_one_is_over_https(

@@ -276,7 +276,8 @@ def proxy_for(url: SplitResult) -> str | None:
 def never_sent(error: HTTPError) -> bool:
     """Tell whether a request failed before any of it left this machine."""
     reason = error.reason if isinstance(error, MaxRetryError) else error
-    return isinstance(reason, (NewConnectionError, ConnectTimeoutError))
+    refused = isinstance(reason, SSLError) and any(isinstance(each, ssl.SSLCertVerificationError) for each in reason.args)
+    return refused or isinstance(reason, (NewConnectionError, ConnectTimeoutError, ProxyError))
 
 
 def backoff(attempt: int) -> float:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.argo import FAILED, OMITTED, RUNNING, SUCCEEDED, Graph, Importer, Loop, Step, Workflow
+from tests.support.argo import FAILED, OMITTED, RUNNING, SUCCEEDED, Graph, Importer, Loop, Step, Workflow, fnv
 from trainshed.tools.kubeflow_tasks import tasks_of
 
 PAIR = {"extract": Step(), "train": Step(after=("extract",))}
@@ -129,3 +129,11 @@ def test_a_circle_of_parents_and_children_that_are_not_there_end() -> None:
     flow[0].setdefault("child_tasks", []).extend([{"pod_name": "flow-x7k2p-12"}, {"pod_name": "strange"}, {}, None])
     assert set(states(flow)) == set(PAIR)
     assert states([each for each in flow if each["display_name"] != "train-driver"]) == {"extract": SUCCEEDED}
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("print-msg", 3292940923), ("print-msg-2", 1189960944), ("random-failure", 3193641316), ("random-failure(0)", 310421839)],
+)
+def test_the_nodes_of_these_tests_have_the_ids_that_argo_gave_in_a_real_workflow(name: str, number: int) -> None:
+    assert fnv(f"retry-random-failures-p9snt.{name}") == number
