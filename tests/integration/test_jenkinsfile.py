@@ -191,6 +191,11 @@ class TestMain:
         assert main.shell("release")[0]["script"] == "exec scripts/release --bump 'auto'"
         assert "nothing was released" in main.shell("release")[0]["log"]
 
+    def test_it_brings_the_schedules_up_to_date_after_the_upload(self, main: Events, pull_request: Events) -> None:
+        assert main.shell("schedule")[0]["script"] == "exec scripts/schedule -- $PIPELINES"
+        assert main.labels.index("upload") < main.labels.index("schedule")
+        assert pull_request.shell("schedule") == []
+
     def test_it_passes_milestones_and_waits_for_no_other_build(self, main: Events) -> None:
         assert [(event["ordinal"], event["stage"]) for event in main.of("milestone")] == [(1, "upload"), (2, "release")]
         properties = main.one("properties")

@@ -55,6 +55,7 @@ def call(Map given = [:]) {
                     script {
                         if (primary()) { milestone(1) }
                         toolkit('upload', '-- $PIPELINES')
+                        if (primary()) { toolkit('schedule', '-- $PIPELINES') }
                     }
                 }
             }
