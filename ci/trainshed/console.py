@@ -23,6 +23,8 @@ TAIL_LINES = 40
 _NEEDED = 3  # columns of the table, before the cause
 _ROWS = 30  # of the table: a run may have a thousand tasks
 _TAIL_BYTES = 65_536
+_UNITS = ((86_400, "days"), (3_600, "h"), (60, "min"))
+_FEW = 1.5
 _CODES = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "dim": "2"}
 _COLOURS = {Status.DONE: "green", Status.CACHED: "green", Status.FAILED: "red", Status.ABORTED: "yellow", Status.SKIPPED: "dim"}
 # Escape sequences of terminals: CSI (colours, cursor), OSC (titles, links), and two-character ones.
@@ -31,6 +33,12 @@ _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)
 _COMMAND = re.compile(r"`trainshed (?!--|<)")  # one that people are told to run
 _SETTING = "environments.<name>."
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def spoken(seconds: float) -> str:
+    """Return a length of time as people say it: ``7.5 s``, ``40 s``, ``12 min``, ``5 h``, ``3 days``."""
+    size, unit = next((each for each in _UNITS if seconds >= _FEW * each[0]), (1, "s"))
+    return f"{seconds / size:.{0 if unit in {'min', 'days'} else 1}f}".removesuffix(".0") + f" {unit}"
 
 
 class Console:
@@ -190,7 +198,7 @@ class Console:
 
     def _outcome(self, result: Result) -> str:
         status = self._painted(_COLOURS[result.status], str(result.status))
-        took = f" in {result.seconds:.1f} s" if result.status in {Status.DONE, Status.FAILED} else ""
+        took = f" in {spoken(result.seconds)}" if result.status in {Status.DONE, Status.FAILED} else ""
         reason = result.message if result.status is Status.ABORTED else result.cause
         return self._safe(f"{result.stage} {result.name}: ") + status + took + self._safe(f" ({reason})" if reason else "")
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import pytest
 
-from trainshed.console import _ROWS, TAIL_LINES, Console
+from trainshed.console import _ROWS, TAIL_LINES, Console, spoken
 from trainshed.errors import TrainshedError, UsageError
 from trainshed.results import Case, Result, Status
 
@@ -286,3 +286,21 @@ def test_the_end_of_a_log_is_shown_by_itself(stream: io.StringIO, tmp_path: Path
     console.tail("train.log", lines=2)
     console.tail("nothing.log")
     assert stream.getvalue().splitlines() == ["   the end of train.log:", "   │ two", "   │ three"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.0, "0 s"),
+        (0.44, "0.4 s"),
+        (89, "89 s"),
+        (91, "2 min"),
+        (5399, "90 min"),
+        (5400, "1.5 h"),
+        (18000, "5 h"),
+        (100_000, "27.8 h"),
+        (200_000, "2 days"),
+    ],
+)
+def test_spans_are_told_as_people_say_them(seconds: float, said: str) -> None:
+    assert spoken(seconds) == said

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trainshed import files
+from trainshed.console import spoken
 from trainshed.errors import Interrupted, TrainshedError
 from trainshed.pipelines import documents as yaml_documents
 from trainshed.pipelines import mentions, paths
@@ -23,8 +24,6 @@ from trainshed.stages.context import Context
 _EVENTS = 60
 _RECENT = 5
 _LONGEST = 5
-_MINUTE, _HOUR = 60.0, 3600.0
-_FEW = 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,15 +103,6 @@ def total(found: Iterable[Cost]) -> Cost:
     every = list(found)
     steps = dict.fromkeys(step for cost in every for step in cost.steps)
     return Cost(steps=tuple(steps), unknown={name: why for cost in every for name, why in cost.unknown.items()})
-
-
-def spoken(seconds: float) -> str:
-    """Return a span as people say it: ``40 s``, ``12 min``, ``5 h``."""
-    if seconds < _FEW * _MINUTE:
-        return f"{seconds:.0f} s"
-    if seconds < _FEW * _HOUR:
-        return f"{seconds / _MINUTE:.0f} min"
-    return f"{seconds / _HOUR:.1f}".removesuffix(".0") + " h"
 
 
 def _past(context: Context, pipeline: str) -> dict[str, float | None]:

@@ -7,6 +7,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from trainshed import settings
+from trainshed.console import spoken
 from trainshed.errors import TrainshedError
 from trainshed.results import Report, Result, Status, failed
 from trainshed.stages.context import Context
@@ -78,7 +79,7 @@ def _credential(identity: Identity, auth: Auth, found: Findings) -> None:
     user = f"{who(identity.user, auth)} ({identity.source})" if identity.user else f"{auth.kind}, which names nobody"
     until = None if identity.until is None else identity.until.isoformat()
     found.add("credential", user, user=identity.user, user_from=identity.source)
-    found.add("until", end_of(identity), until=until, audience=list(identity.audience), renews=identity.renews)
+    found.add("valid", end_of(identity), until=until, audience=list(identity.audience), renews=identity.renews)
 
 
 def _server(client: KubeflowClient, account: Account, auth: Auth, found: Findings) -> None:
@@ -103,11 +104,11 @@ def who(user: str, auth: Auth) -> str:
 
 def end_of(identity: Identity) -> str:
     """Tell when a login ends, and what then."""
-    from trainshed.tools.kubeflow_identity import seconds_left, shown, span
+    from trainshed.tools.kubeflow_identity import seconds_left, shown
 
     end = f"{_UNSAID} until when"
     if identity.until is not None:
-        end = f"until {shown(identity.until)}, {span(max(0.0, seconds_left(identity.until)))} from now"
+        end = f"until {shown(identity.until)}, {spoken(max(0.0, seconds_left(identity.until)))} from now"
     return f"{end}, then renewed by itself" if identity.renews else end
 
 

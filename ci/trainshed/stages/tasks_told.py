@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from trainshed import files
+from trainshed.console import spoken
 from trainshed.errors import Interrupted, TrainshedError
 from trainshed.stages.context import Context
 from trainshed.tools.kubeflow_records import Run, Task
@@ -183,7 +184,7 @@ def seconds_of(task: Task) -> float | None:
 
 def _took(task: Task) -> str:
     seconds = seconds_of(task)
-    return (f" in {seconds:.1f} s" if seconds is not None else "") + (" (cache hit)" if task.cached else "")
+    return (f" in {spoken(seconds)}" if seconds is not None else "") + (" (cache hit)" if task.cached else "")
 
 
 def _keyed(run: Run) -> Iterator[tuple[str, Task]]:

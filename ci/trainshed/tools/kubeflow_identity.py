@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+from trainshed.console import spoken
 from trainshed.errors import RemoteError
 from trainshed.tools.http import Http, Response
 
@@ -19,7 +20,6 @@ _LEEWAY_SECONDS = 60.0  # two clocks are never the same: within it the server de
 _NAMES = ("email", "preferred_username", "sub")
 _NOBODY = "anonymous@kubeflow.org"  # what the dashboard says where no identity reaches it
 _PLACES = ("/api/workgroup/env-info", "/oauth2/userinfo")
-_UNITS = ((86_400, "days"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,18 +99,12 @@ def refuse_expired(until: datetime | None, what: str, *, next_step: str) -> None
         RemoteError: it has expired; the message has the time in UTC and how long ago that was.
     """
     if until is not None and over(until):
-        raise RemoteError(f"{what} expired at {shown(until)}, {span(-seconds_left(until))} ago", next_step=next_step)
+        raise RemoteError(f"{what} expired at {shown(until)}, {spoken(-seconds_left(until))} ago", next_step=next_step)
 
 
 def shown(until: datetime) -> str:
     """Return a moment as people read it: ``2026-11-22 10:00 UTC``."""
     return until.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def span(seconds: float) -> str:
-    """Return a length of time in the largest unit of which there are two: ``90 min``, ``3 days``."""
-    size, unit = next((each for each in _UNITS if seconds >= 2 * each[0]), _UNITS[-1])
-    return f"{seconds // size:.0f} {unit}"
 
 
 def account(host: str, http: Http, headers: Mapping[str, str]) -> Account:

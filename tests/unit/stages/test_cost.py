@@ -16,7 +16,7 @@ from trainshed.pipelines import paths
 from trainshed.results import Result, Status
 from trainshed.stages import compile as compiling
 from trainshed.stages.context import Context
-from trainshed.stages.cost import Cost, Step, costs, spoken, total, useless
+from trainshed.stages.cost import Cost, Step, costs, total, useless
 
 
 def reads(producer: str) -> dict[str, Any]:
@@ -199,13 +199,6 @@ def test_no_ledger_is_made_for_the_cost(tmp_path: Path) -> None:
 def test_nothing_cached_is_said() -> None:
     assert str(Cost()) == "no cached step"
     assert str(Cost(steps=(Step(pipeline="p", task="t", seconds=1.0),))) == "1 step of 1 pipeline, about 1 s"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(0.4, "0 s"), (89, "89 s"), (91, "2 min"), (5399, "90 min"), (5400, "1.5 h"), (18000, "5 h"), (360000, "100 h")]
-)
-def test_spans_are_told_as_people_say_them(seconds: float, said: str) -> None:
-    assert spoken(seconds) == said
 
 
 def test_a_path_of_a_run_is_shortened_to_what_the_code_shows() -> None:

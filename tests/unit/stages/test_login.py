@@ -100,7 +100,7 @@ def test_where_nothing_tells_that_is_said(told: Any, project: Path) -> None:
     code, result, text, _ = told(server, token(project, "opaque-token"))
     assert (code, result["user"], result["until"], result["server_user"], result["version"]) == (0, "", None, "", "")
     lines = {" ".join(line.split()) for line in text.splitlines()}
-    assert {"user the server does not say", "version the server does not say", "until the server does not say until when"} <= lines
+    assert {"user the server does not say", "version the server does not say", "valid the server does not say until when"} <= lines
     assert "nothing names the user" in result["cause"]
     assert "opaque-token" not in text
 

@@ -14,7 +14,6 @@ from trainshed.errors import RemoteError, UsageError
 from trainshed.keys import Auth
 from trainshed.tools.http import Http
 from trainshed.tools.kubeflow_auth import Login, login_for
-from trainshed.tools.kubeflow_identity import span
 
 HOST = "https://kubeflow.example.org/pipeline"
 TOKEN, COOKIES, SERVICE = ("token", "cookies", "service-account")
@@ -167,13 +166,6 @@ def test_an_expired_token_is_said_with_the_time_and_not_sent(tmp_path: Path, mon
 
 def test_clocks_that_differ_by_seconds_do_not_refuse_a_token(tmp_path: Path) -> None:
     assert login(TOKEN, file=in_file(tmp_path, jwt(sub="me", exp=int(time.time()) - 20))).headers()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0 s"), (90, "90 s"), (150, "2 min"), (7_200, "2 h"), (100_000, "27 h"), (200_000, "2 days")]
-)
-def test_a_time_is_told_in_the_unit_that_says_most(seconds: float, text: str) -> None:
-    assert span(seconds) == text
 
 
 def test_in_a_cluster_the_mounted_token_is_sent_and_known_to_be_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
