@@ -21,6 +21,7 @@ from trainshed.tools.docker import Engine
 STATE = Path(__file__).parents[2] / ".trainshed"
 BASE_IMAGE = "python:3.11-slim-bookworm"
 _OURS = pytest.StashKey[bool]()
+_LONG = ("test_side_by_side", "test_shared_registry", "test_tutorial", "test_scaffold")
 _LEAKING = ("TRAINSHED_", "BUILD_", "CHANGE_", "BRANCH_", "AWS_", "KF_", "KUBEFLOW_")
 
 
@@ -37,6 +38,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """End the engine that this run started; one that ran before goes on."""
     if config.stash[_OURS]:
         Embedded(STATE).private_engine.end()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long files of the alphabet's end: a worker that took one last would work alone."""
+    items.sort(key=lambda item: item.path.stem not in _LONG)
 
 
 @pytest.fixture(autouse=True)
