@@ -53,11 +53,6 @@ class Applied:
     changes: tuple[Change, ...] = ()
 
 
-def apply(documents: list[Document], overlays: Sequence[Overlay], *, environment: str, place: str) -> list[Document]:
-    """Return the documents with the overlays of an environment; see `applied`."""
-    return applied(documents, overlays, environment=environment, place=place).documents
-
-
 def applied(documents: list[Document], overlays: Sequence[Overlay], *, environment: str, place: str) -> Applied:
     """Write the overlays of an environment into a compiled pipeline; what is given is left alone.
 

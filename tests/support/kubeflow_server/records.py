@@ -28,19 +28,14 @@ class PlainRefused(Refused):
 
 
 class Clock:
-    """Seconds since 1970, whole ones: that is all the real server keeps. A test may move it or stop it."""
+    """Seconds since 1970, whole ones: that is all the real server keeps. A test may stop it."""
 
     def __init__(self) -> None:
-        self._moved, self._stopped = 0, 0
+        self._stopped = 0
 
     def now(self) -> int:
         """Return the time."""
-        return self._stopped or int(time.time()) + self._moved
-
-    def advance(self, seconds: int) -> None:
-        """Let time pass."""
-        self._moved += seconds
-        self._stopped = self._stopped + seconds if self._stopped else 0
+        return self._stopped or int(time.time())
 
     def stop(self) -> None:
         """Let no more time pass: all that is made from now on is made in the same second."""

@@ -40,7 +40,7 @@ def told(text: str) -> tuple[Overlay, ...]:
 
 
 def made(given: list[Document], text: str, environment: str = "dev") -> list[Document]:
-    return overlays.apply(given, told(text), environment=environment, place="p.toml")
+    return overlays.applied(given, told(text), environment=environment, place="p.toml").documents
 
 
 def resources(found: list[Document], label: str = "exec-train") -> Any:
