@@ -419,8 +419,10 @@ def test_a_run_that_has_ended_cannot_be_terminated_and_need_not(state: str) -> N
     def answer(asked: Asked) -> Said:
         return said({"message": "Row not found", "code": 3}, 400) if asked.method == "POST" else said({"run_id": "1", "state": state})
 
-    with Scripted(answer).serve() as address, KubeflowClient(address) as client:
+    script = Scripted(answer)
+    with script.serve() as address, KubeflowClient(address) as client:
         client.terminate("1")
+    assert [asked.method for asked in script.asked] == ["POST", "GET"]
 
 
 def test_a_refused_or_lost_termination_is_told_or_repeated() -> None:

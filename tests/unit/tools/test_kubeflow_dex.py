@@ -182,6 +182,15 @@ def test_what_is_no_form_of_dex_gets_no_password(serve: Callable[..., Served], p
     assert {asked.method for asked in served.script.asked} == {"GET"}
 
 
+def test_a_password_is_sent_on_to_no_other_origin(serve: Callable[..., Served]) -> None:
+    served = serve(gate := Gate())
+    elsewhere = served.address.replace("127.0.0.1", "localhost") + "/take"
+    served.script.answer = lambda asked: (307, {"Location": elsewhere}, b"") if asked.method == "POST" else gate(asked)
+    with pytest.raises(RemoteError, match=f"wants the password sent on to {elsewhere.removesuffix('/take')}"):
+        served.login.headers()
+    assert [asked.method for asked in served.script.asked].count("POST") == 1
+
+
 @pytest.mark.parametrize(
     ("gate", "told"),
     [

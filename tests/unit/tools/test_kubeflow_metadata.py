@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from tests.support.kubeflow import Asked, Said, Scripted, embedded, specificatio
 from trainshed.errors import RemoteError
 from trainshed.keys import Auth
 from trainshed.local.kubeflow.runs import write_status
-from trainshed.tools import process
+from trainshed.tools import kubeflow_metadata, process
 from trainshed.tools.http import Http
 from trainshed.tools.kubeflow_auth import login_for
 from trainshed.tools.kubeflow_metadata import Execution, MetadataStore, outputs
@@ -169,6 +170,22 @@ def test_what_is_no_answer_of_ml_metadata_is_an_error_that_says_so(http: Http, s
         store(address, http).executions("r")
     assert message in raised.value.message
     assert raised.value.next_step
+
+
+def test_an_answer_without_end_is_given_up(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = count()
+    endless = told(
+        GetContextByTypeAndName=lambda _: {"context": {"id": 1}},
+        GetExecutionsByContext=lambda _: {"next_page_token": str(next(pages))},
+    )
+    with Scripted(endless).serve() as address:
+        monkeypatch.setattr(kubeflow_metadata, "_MOST_PAGES", 3)
+        with pytest.raises(RemoteError, match="more than 3 pages of one run"):
+            store(address, http).executions("r")
+        assert next(pages) == 3
+        monkeypatch.setattr(kubeflow_metadata, "_LARGEST", 1)
+        with pytest.raises(RemoteError, match="an answer of more than"):
+            store(address, http).executions("r")
 
 
 @pytest.mark.parametrize(
