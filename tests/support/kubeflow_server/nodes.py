@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.support.argo import fnv
+
 _ROOT_DRIVER = "root-driver"
 
 
@@ -40,14 +42,6 @@ class Execution:
     index: int | None = None
     count: int | None = None
     component: Mapping[str, Any] = field(default_factory=dict)
-
-
-def hashed(text: str) -> int:
-    """Return FNV-1a of 32 bits, as Argo names its pods."""
-    number = 2166136261
-    for letter in text.encode():
-        number = ((number ^ letter) * 16777619) & 0xFFFFFFFF
-    return number
 
 
 def leaves(specification: Mapping[str, Any], iterations: Mapping[str, int]) -> list[str]:
@@ -109,7 +103,7 @@ class Workflow:
         root.state = top.state = execution.state = root.state or "RUNNING"
 
     def _add(self, full: str, display: str, path: str, state: str, *, under: list[Node] | None = None, identifier: str = "") -> Node:
-        node = Node(identifier or f"{self._name}-{hashed(full)}", display, path, state)
+        node = Node(identifier or f"{self._name}-{fnv(full)}", display, path, state)
         for parent in under or []:
             parent.children.append(node.id)
         self.nodes[node.id] = node

@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tests.support.argo import fnv
 from tests.support.kubeflow_server import listing
-from tests.support.kubeflow_server.nodes import Execution, Node, Workflow, hashed, leaves
+from tests.support.kubeflow_server.nodes import Execution, Node, Workflow, leaves
 from tests.support.kubeflow_server.pipelines import Pipelines
 from tests.support.kubeflow_server.records import INTERNAL, INVALID, NEVER, Document, Record, Refused, State, fits, shown, timestamp
 
@@ -253,7 +254,7 @@ def _detail(row: Record, node: Node, play: Play) -> Document:
     return shown(
         {
             "run_id": row.id,
-            "task_id": f"{hashed(node.id):08x}-0000-4000-9000-{row.id[-12:]}",
+            "task_id": f"{fnv(node.id):08x}-0000-4000-9000-{row.id[-12:]}",
             "display_name": node.name,
             "create_time": timestamp(row.created),
             "start_time": timestamp(started),
