@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from trainshed.errors import RemoteError, UsageError
 from trainshed.keys import Auth
@@ -47,7 +47,7 @@ from trainshed.tools.kubeflow_records import (
     trigger_document,
     version_of,
 )
-from trainshed.tools.kubeflow_requests import Creation, Fate, Requests, Unclear
+from trainshed.tools.kubeflow_requests import Creation, Fate, Requests, Unclear, given, name_filter, segment
 from trainshed.tools.kubeflow_tasks import tasks_of
 
 _PAGE = 100
@@ -152,7 +152,7 @@ class KubeflowClient:
 
     def pipeline_by_name(self, name: str) -> Pipeline | None:
         """Return the pipeline of a name in this client's namespace; None when there is none."""
-        path = f"/pipelines/names/{_part(name)}"
+        path = f"/pipelines/names/{segment(name)}"
         try:
             found = pipeline_of(self._requests.get(path, {"namespace": self.namespace}, what=f"pipeline '{name}'"))
         except NotFound:
@@ -172,7 +172,7 @@ class KubeflowClient:
         body = {"display_name": name, "name": name, "description": description, "namespace": self.namespace}
         return Creation(
             what=what,
-            send=lambda: pipeline_of(self._requests.post("/pipelines", _set(body), what=what)),
+            send=lambda: pipeline_of(self._requests.post("/pipelines", given(body), what=what)),
             find=lambda: self.pipeline_by_name(name),
             ours=lambda found, lost: _same(found.description, description, lost=lost),
             unique=True,
@@ -187,7 +187,7 @@ class KubeflowClient:
             containing: only those with this in their name.
         """
         # The server compares without case, and takes "_" for any letter.
-        path, wanted = f"/pipelines/{_part(pipeline_id)}/versions", _filter(name=name, containing=containing)
+        path, wanted = f"/pipelines/{segment(pipeline_id)}/versions", name_filter(name=name, containing=containing)
         what = f"the versions of pipeline {pipeline_id}"
         for found in self._pages(path, "pipeline_versions", {"sort_by": "created_at desc", "filter": wanted}, what=what):
             version = version_of(found)
@@ -196,7 +196,7 @@ class KubeflowClient:
 
     def version(self, pipeline_id: str, version_id: str) -> Version:
         """Return one version with its specification."""
-        path = f"/pipelines/{_part(pipeline_id)}/versions/{_part(version_id)}"
+        path = f"/pipelines/{segment(pipeline_id)}/versions/{segment(version_id)}"
         return version_of(self._requests.get(path, what=f"version {version_id} of pipeline {pipeline_id}"))
 
     def upload_version(
@@ -245,7 +245,7 @@ class KubeflowClient:
         found = self._experiment(name)
         if found is not None:
             return found
-        body, what = _set({"display_name": name, "namespace": self.namespace}), f"experiment '{name}'"
+        body, what = given({"display_name": name, "namespace": self.namespace}), f"experiment '{name}'"
         return Creation(
             what=what,
             send=lambda: text_of(self._requests.post("/experiments", body, what=what), "experiment_id"),
@@ -255,7 +255,7 @@ class KubeflowClient:
         ).make()
 
     def _experiment(self, name: str) -> str | None:
-        query = {"filter": _filter(name=name), "namespace": self.namespace}
+        query = {"filter": name_filter(name=name), "namespace": self.namespace}
         for found in self._pages("/experiments", "experiments", query, what="the experiments"):
             if optional(found, "display_name", str) == name:
                 if optional(found, "storage_state", str) == "ARCHIVED":
@@ -290,7 +290,7 @@ class KubeflowClient:
         if not name:
             raise UsageError("a run needs a name")
         reference = {"pipeline_id": version.pipeline_id, "pipeline_version_id": version.id}
-        config = _set({"parameters": dict(parameters), "pipeline_root": pipeline_root})
+        config = given({"parameters": dict(parameters), "pipeline_root": pipeline_root})
         body = {
             "display_name": name,
             "description": description,
@@ -300,10 +300,10 @@ class KubeflowClient:
             **({"pipeline_version_reference": reference} if specification is None else {"pipeline_spec": dict(specification)}),
         }
         what, about = f"run '{name}'", f"version {version.id} of pipeline {version.pipeline_id}, experiment {experiment}"
-        query = {"filter": _filter(name=name), "experiment_id": experiment}
+        query = {"filter": name_filter(name=name), "experiment_id": experiment}
         return Creation(
             what=what,
-            send=lambda: self._run(self._requests.post("/runs", _set(body), what=what, about=about, surely=True)),
+            send=lambda: self._run(self._requests.post("/runs", given(body), what=what, about=about, surely=True)),
             find=lambda: next((run for run in self._runs(query, surely=True) if run.name == name), None),
             ours=lambda _found, _lost: True,  # its name is nobody else's
             unique=False,
@@ -312,11 +312,11 @@ class KubeflowClient:
 
     def run(self, run_id: str, *, surely: bool = False) -> Run:
         """Return a run as it stands; its tasks without outputs, see `with_outputs`. ``surely``: even after SIGTERM."""
-        return self._run(self._requests.get(f"/runs/{_part(run_id)}", what=f"run {run_id}", surely=surely))
+        return self._run(self._requests.get(f"/runs/{segment(run_id)}", what=f"run {run_id}", surely=surely))
 
     def runs(self, *, experiment: str = "", name: str = "") -> Iterator[Run]:
         """Yield runs, the newest first, page by page; only those of a name when asked."""
-        found = self._runs({"namespace": self.namespace, "experiment_id": experiment, "filter": _filter(name=name)})
+        found = self._runs({"namespace": self.namespace, "experiment_id": experiment, "filter": name_filter(name=name)})
         yield from (run for run in found if not name or run.name == name)
 
     def _runs(self, query: Mapping[str, str], *, surely: bool = False) -> Iterator[Run]:
@@ -350,7 +350,7 @@ class KubeflowClient:
         what, failed = f"run {run_id}", None
         for attempt in range(_TRIES):
             try:
-                self._requests.post(f"/runs/{_part(run_id)}:terminate", {}, what=what, makes=False, surely=True)
+                self._requests.post(f"/runs/{segment(run_id)}:terminate", {}, what=what, makes=False, surely=True)
             except UsageError:
                 # So the server answers when the run is finished, or told to end already.
                 run = self.run(run_id, surely=True)
@@ -371,9 +371,9 @@ class KubeflowClient:
 
     def task_log(self, run_id: str, node: str) -> str | None:
         """Return what a task printed, by its node (see `Task`); None where the server has no log of it, or not yet."""
-        path = f"/apis/v1alpha1/runs/{_part(run_id)}/nodes/{_part(node)}/log"
+        path = f"/apis/v1alpha1/runs/{segment(run_id)}/nodes/{segment(node)}/log"
         # Kubeflow's pages pass this path on to nobody; they have one of their own.
-        asked = _set({"podname": node, "runid": run_id, "podnamespace": self.namespace})
+        asked = given({"podname": node, "runid": run_id, "podnamespace": self.namespace})
         return self._requests.text(path, what=f"log of {node} in run {run_id}", elsewhere=f"/k8s/pod/logs?{urlencode(asked)}")
 
     def link(self, run_id: str) -> str:
@@ -417,8 +417,8 @@ class KubeflowClient:
             "description": description,
             "experiment_id": experiment,
             "namespace": self.namespace,
-            "pipeline_version_reference": _set({"pipeline_id": version.pipeline_id, "pipeline_version_id": version.id}),
-            "runtime_config": _set({"parameters": dict(parameters), "pipeline_root": pipeline_root}),
+            "pipeline_version_reference": given({"pipeline_id": version.pipeline_id, "pipeline_version_id": version.id}),
+            "runtime_config": given({"parameters": dict(parameters), "pipeline_root": pipeline_root}),
             "service_account": service_account,
             "max_concurrency": str(max_concurrency),
             "trigger": trigger_document(trigger),
@@ -429,7 +429,7 @@ class KubeflowClient:
         before = {found.id for found in self._named(name, experiment, surely=False)}  # the server takes any number of one name
         return Creation(
             what=what,
-            send=lambda: recurring_run_of(self._requests.post("/recurringruns", _set(body), what=what, about=about, surely=True)),
+            send=lambda: recurring_run_of(self._requests.post("/recurringruns", given(body), what=what, about=about, surely=True)),
             find=lambda: next((found for found in self._named(name, experiment, surely=True) if found.id not in before), None),
             ours=lambda found, lost: _same(found.description, description, lost=lost),
             unique=False,
@@ -437,7 +437,7 @@ class KubeflowClient:
         ).make()
 
     def _named(self, name: str, experiment: str, *, surely: bool) -> Iterator[RecurringRun]:
-        query = {"filter": _filter(name=name), "experiment_id": experiment, "namespace": self.namespace}
+        query = {"filter": name_filter(name=name), "experiment_id": experiment, "namespace": self.namespace}
         return (found for found in self._recurring_runs(query, surely=surely) if found.name == name)
 
     def enable_recurring_run(self, identifier: str) -> None:
@@ -449,7 +449,7 @@ class KubeflowClient:
         self._switch(identifier, enabled=False)
 
     def _switch(self, identifier: str, *, enabled: bool) -> None:
-        path, what = f"/recurringruns/{_part(identifier)}", f"recurring run {identifier}"
+        path, what = f"/recurringruns/{segment(identifier)}", f"recurring run {identifier}"
         self._requests.post(f"{path}:{'enable' if enabled else 'disable'}", {}, what=what, makes=False, repeat=True)
         # The answer is an empty document, which says nothing: anybody may give that.
         if recurring_run_of(self._requests.get(path, what=what)).enabled != enabled:
@@ -458,38 +458,24 @@ class KubeflowClient:
 
     def delete_recurring_run(self, identifier: str) -> None:
         """Delete a recurring run; its runs stay."""
-        self._requests.delete(f"/recurringruns/{_part(identifier)}", what=f"recurring run {identifier}")
+        self._requests.delete(f"/recurringruns/{segment(identifier)}", what=f"recurring run {identifier}")
 
     def _pages(self, path: str, key: str, query: Mapping[str, str], *, what: str, surely: bool = False) -> Iterator[dict[str, Any]]:
-        token, seen = "", {""}
+        token, seen = "", set[str]()
         while True:
             answer = self._requests.get(path, {**query, "page_size": str(_PAGE), "page_token": token}, what=what, surely=surely)
             yield from page(answer, key)
             token = optional(answer, "next_page_token", str)
-            if token in seen:
+            if not token:
                 return
+            if token in seen:  # the rest would be missing, without a word
+                raise MalformedAnswer(f"{self.host}: {what}: the same page is named again as the next one")
             seen.add(token)
 
 
 def _same(have: str, wanted: str, *, lost: bool) -> bool:
     """Tell whether a thing of the same name is what was asked for: by its description, and by nothing only where an answer was lost."""
     return have.strip() == wanted.strip() and (lost or bool(wanted.strip()))
-
-
-def _filter(*, name: str = "", containing: str = "") -> str:
-    """Return a filter by name as the API takes it; empty when nothing is asked for."""
-    asked = [("EQUALS", name), ("IS_SUBSTRING", containing)]
-    predicates = [{"operation": operation, "key": "display_name", "string_value": value} for operation, value in asked if value]
-    return json.dumps({"predicates": predicates}) if predicates else ""
-
-
-def _part(text: str) -> str:
-    return quote(text, safe="")
-
-
-def _set(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a document without its empty texts, which stand for what is not asked for."""
-    return {key: value for key, value in document.items() if value != ""}
 
 
 def _version_in(text: str) -> tuple[int, ...]:

@@ -111,8 +111,8 @@ class MetadataStore:
             options = {"max_result_size": _PAGE, **({"next_page_token": token} if token else {})}
             page = self._call(method, context_id=context, options=options)
             yield from getattr(page, key)
-            previous, token = token, page.next_page_token
-            if not token or token == previous:
+            token = page.next_page_token
+            if not token:
                 return
         raise RemoteError(f"{self._host}: {method}: more than {_MOST_PAGES} pages of one run")
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Generic, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from trainshed.errors import Interrupted, RemoteError, TrainshedError, UsageError
 from trainshed.tools import process
@@ -345,3 +345,20 @@ def _is_kubeflows(answer: Response) -> bool:
 
 def _kind(answer: Response) -> str:
     return answer.headers.get("content-type", "")
+
+
+def segment(text: str) -> str:
+    """Return a text as one segment of a path."""
+    return quote(text, safe="")
+
+
+def name_filter(*, name: str = "", containing: str = "") -> str:
+    """Return a filter by name as the API takes it; empty when nothing is asked for."""
+    asked = [("EQUALS", name), ("IS_SUBSTRING", containing)]
+    predicates = [{"operation": operation, "key": "display_name", "string_value": value} for operation, value in asked if value]
+    return json.dumps({"predicates": predicates}) if predicates else ""
+
+
+def given(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document without its empty texts, which stand for what is not asked for."""
+    return {key: value for key, value in document.items() if value != ""}

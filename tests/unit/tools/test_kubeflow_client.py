@@ -301,11 +301,12 @@ def test_versions_are_filtered_by_the_server_and_again_as_it_ignores_case_and_ta
     assert filters[1] == [{"operation": "IS_SUBSTRING", "key": "display_name", "string_value": "_b"}]
 
 
-def test_pages_end_when_a_token_comes_again() -> None:
+def test_pages_that_go_in_a_circle_are_not_taken_for_all_there_is() -> None:
     tokens = cycle(["a", "b"])
     script = Scripted(lambda _: said({"next_page_token": next(tokens)}))
-    with script.serve() as address, KubeflowClient(address) as client:
-        assert list(client.runs()) == []
+    again = pytest.raises(RemoteError, match="the runs: the same page is named again")
+    with script.serve() as address, KubeflowClient(address) as client, again:
+        list(client.runs())
     assert len(script.asked) == 3
 
 
