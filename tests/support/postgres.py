@@ -37,8 +37,12 @@ class Server:
         return f"postgresql://{USER}:{self.password}@127.0.0.1:{self.port}/postgres"
 
     def create(self, name: str) -> str:
-        """Make an empty schema and return the address that sees only it: a database of its own would be a copy of 7 MB."""
+        """Make an empty schema and return the address that sees only it: a database of its own would be a copy of 7 MB.
+
+        A test that is tried again finds it empty again.
+        """
         with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE".encode())
             connection.execute(f"CREATE SCHEMA {name}".encode())
         return f"{self.url}?options=-csearch_path%3D{name}"
 
