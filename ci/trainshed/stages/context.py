@@ -120,7 +120,9 @@ class Context:
             self.embedded.registry_address()  # the tasks' images are pulled from it
         host = wanted.host or self.embedded.kubeflow_address()
         hide = self.console.add_secret
-        client = KubeflowClient(host, namespace=wanted.namespace, auth=wanted.auth, timeout=wanted.timeout, on_secret=hide)
+        client = KubeflowClient(
+            host, namespace=wanted.namespace, auth=wanted.auth, timeout=wanted.timeout, on_secret=hide, pages=wanted.host is not None
+        )
         return self.closing.enter_context(client)
 
     @opened

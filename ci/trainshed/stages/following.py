@@ -184,7 +184,8 @@ class _Watch:
         local = context.config.environment.kubeflow.host is None
         self.pace = Pace(first=_LOCAL_PAUSE, longest=_LOCAL_PAUSE) if local else Pace(first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
         self.told = TasksTold(context, followed.name, followed.logs)
-        self._line(self._client.link(followed.run.id))
+        if link := self._client.link(followed.run.id):
+            self._line(link)
 
     def turn(self, ends: float | None) -> None:
         """Ask when it is time to; give up when the deadline has passed."""

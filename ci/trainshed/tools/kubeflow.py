@@ -65,12 +65,13 @@ class KubeflowClient:
         auth: how to log in; tokens and cookies are read anew for each request.
         timeout: seconds for one request.
         on_secret: is told every secret that is read, so that nothing shows it.
+        pages: whether there are pages for people beside the API; the embedded Kubeflow has none.
 
     Every method raises `RemoteError` when the service cannot be reached, the login expired, or it answers what is not its API. What
     makes a thing makes it once: after a lost answer it looks for what may have been made before it tries again.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the host by keyword
         self,
         host: str,
         *,
@@ -78,7 +79,9 @@ class KubeflowClient:
         auth: Auth | None = None,
         timeout: float = 30.0,
         on_secret: Callable[[str], None] = lambda _: None,
+        pages: bool = True,
     ) -> None:
+        self._pages_for_people = pages
         self.host, self.namespace = host.rstrip("/"), namespace
         self._http = Http(timeout=timeout, busy={500})
         self.login: Login = login_for(auth or Auth(), self.host, self._http, on_secret=on_secret)
@@ -377,8 +380,8 @@ class KubeflowClient:
         return self._requests.text(path, what=f"log of {node} in run {run_id}", elsewhere=f"/k8s/pod/logs?{urlencode(asked)}")
 
     def link(self, run_id: str) -> str:
-        """Return where a person looks at a run."""
-        return f"{self.host}/#/runs/details/{run_id}"
+        """Return where a person looks at a run; empty where there is no such page."""
+        return f"{self.host}/#/runs/details/{run_id}" if self._pages_for_people else ""
 
     # recurring runs
 

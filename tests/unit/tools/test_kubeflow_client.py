@@ -466,6 +466,8 @@ def test_a_run_is_looked_at_even_after_sigterm_when_that_is_asked() -> None:
 def test_a_link_leads_to_the_page_of_the_run() -> None:
     with KubeflowClient("https://kubeflow.example.org/pipeline/") as client:
         assert client.link("7") == "https://kubeflow.example.org/pipeline/#/runs/details/7"
+    with KubeflowClient("http://127.0.0.1:8888", pages=False) as client:
+        assert client.link("7") == ""
 
 
 def test_what_a_look_fails_at_once_is_repeated(pauses: list[float]) -> None:

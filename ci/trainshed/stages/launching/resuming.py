@@ -77,7 +77,7 @@ def _of_kubeflow(context: Context, history: History, run: Run) -> Prepared:
         name = said[0] if said else ""
     if not name:
         message = f"run {run.id} '{run.name}' is of no pipeline that is known here, and the ledger has no record of it"
-        raise UsageError(message, next_step="Look at it in Kubeflow: " + context.kubeflow.link(run.id))
+        raise UsageError(message, next_step=f"Look at it in Kubeflow: {context.kubeflow.link(run.id)}".removesuffix(": "))
     return Prepared(
         name=name,
         version=version,

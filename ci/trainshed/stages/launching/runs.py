@@ -85,7 +85,8 @@ class Runs:
             return
         self._context.console.line(f"launch {prepared.name}: run {one.run.id}")
         if not self._follow_them:
-            self._context.console.line(f"launch {prepared.name}: {self._context.kubeflow.link(one.run.id)}")
+            if link := self._context.kubeflow.link(one.run.id):
+                self._context.console.line(f"launch {prepared.name}: {link}")
             self._finish(self._result(one, Status.DONE, cause=f"{prepared.source}; not followed"))
 
     def _keep(self, one: _Launched) -> None:
