@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -39,6 +39,11 @@ def spoken(seconds: float) -> str:
     """Return a length of time as people say it: ``7.5 s``, ``40 s``, ``12 min``, ``5 h``, ``3 days``."""
     size, unit = next((each for each in _UNITS if seconds >= _FEW * each[0]), (1, "s"))
     return f"{seconds / size:.{0 if unit in {'min', 'days'} else 1}f}".removesuffix(".0") + f" {unit}"
+
+
+def counted(items: Sized, word: str) -> str:
+    """Return how many there are, with their word: ``1 step``, ``7 steps``."""
+    return f"{len(items)} {word}" + ("" if len(items) == 1 else "s")
 
 
 class Console:

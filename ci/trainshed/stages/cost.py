@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trainshed import files
-from trainshed.console import spoken
+from trainshed.console import counted, spoken
 from trainshed.errors import Interrupted, TrainshedError
 from trainshed.pipelines import documents as yaml_documents
 from trainshed.pipelines import mentions, paths
@@ -57,7 +57,7 @@ class Cost:
         """Say it in one line."""
         told = []
         if self.steps:
-            told.append(f"{_count(self.steps, 'step')} of {_count(self.pipelines, 'pipeline')}, {self._time()}")
+            told.append(f"{counted(self.steps, 'step')} of {counted(self.pipelines, 'pipeline')}, {self._time()}")
         elif not self.unknown:
             return "no cached step"
         reasons: dict[str, list[str]] = {}
@@ -198,7 +198,3 @@ def useless(documents: list[Document], component: str) -> list[str]:
     changed = [task.path for task in found if task.is_leaf and task.executor in uses]
     gone = {*changed, *paths.downstream(found, changed)}
     return list(dict.fromkeys(task.short for task in found if task.is_leaf and task.caching and task.path in gone))
-
-
-def _count(items: Collection[object], word: str) -> str:
-    return f"{len(items)} {word}" + ("" if len(items) == 1 else "s")

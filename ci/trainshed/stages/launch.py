@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -72,8 +71,6 @@ def launch(  # noqa: PLR0913 - the options of the command
     )
     if resume is not None:
         _require_alone(asked, names=names, params_file=params_file, local_images=local_images, wait=wait)
-        if not resume.strip():
-            raise UsageError("--resume: which run?", next_step="Name it by its id, or leave --resume out.")
         return _resumed(context, resume.strip(), asked, ends=ends)
     selected = upload.selected(context, names)
     chosen = profiles(context, selected, asked, wait=wait)
@@ -84,7 +81,7 @@ def launch(  # noqa: PLR0913 - the options of the command
     references.check_ahead(template.name for template in selected)
     _reach(context)
     prepared = [asking.prepare(context, references, template, chosen[template.name], asked) for template in selected]
-    _warn(context, [asking.sdk_of(each) for each in prepared])
+    upload.ready(context, [asking.sdk_of(each) for each in prepared])
     return Runs(context, follow_them=followed, ends=ends).launch(prepared)
 
 
@@ -101,8 +98,10 @@ def profiles(context: Context, templates: Sequence[Template], asked: Asked, *, w
 
 
 def _resumed(context: Context, run_id: str, asked: Asked, *, ends: float | None) -> Report:
+    if not run_id:
+        raise UsageError("--resume: which run?", next_step="Name it by its id, or leave --resume out.")
     _reach(context)
-    _warn(context)
+    upload.ready(context, [])
     prepared, run = resuming.take_up(context, run_id, asked.gates)
     return Runs(context, follow_them=True, ends=ends).take_up(prepared, run)
 
@@ -131,10 +130,3 @@ def _reach(context: Context) -> None:
     if context.has_ledger:
         _ = context.ledger
     context.kubeflow.require_ready()
-
-
-def _warn(context: Context, sdks: Sequence[str] = ("",)) -> None:
-    """Show what Kubeflow warns of, given the SDKs that compiled the pipelines."""
-    newest = max(sdks, key=lambda sdk: [int(number) for number in re.findall(r"\d+", sdk)], default="")
-    for warning in context.kubeflow.require_ready(sdk=newest):
-        context.console.warning(warning)

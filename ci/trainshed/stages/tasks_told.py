@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from trainshed import files
-from trainshed.console import spoken
+from trainshed.console import counted, spoken
 from trainshed.errors import Interrupted, TrainshedError
 from trainshed.stages.context import Context
 from trainshed.tools.kubeflow_records import Run, Task
@@ -77,7 +77,7 @@ class TasksTold:
         """Tell what is known at the end only: cache hits, and logs that were not there before."""
         cached = [key for key, task in _keyed(run) if task.cached and not self._seen.setdefault(key, _Seen()).cached]
         if cached:
-            self._line(f"{_count(cached, 'step')} from the cache: {', '.join(cached)}")
+            self._line(f"{counted(cached, 'step')} from the cache: {', '.join(cached)}")
         self._pods = (run, {task.name: task.node for task in run.tasks})
         for key, seen in self._seen.items():
             if seen.wanted is not None and not self._keep(run, key, seen.wanted, seen):
@@ -198,7 +198,3 @@ def _keyed(run: Run) -> Iterator[tuple[str, Task]]:
 def _file_name(key: str, attempt: int) -> str:
     name = re.sub(r"[^\w.-]+", "-", key)[:_NAME_LIMIT]
     return name if attempt == 1 else f"{name}.{attempt}"
-
-
-def _count(items: list[str], word: str) -> str:
-    return f"{len(items)} {word}" + ("" if len(items) == 1 else "s")
