@@ -207,7 +207,66 @@ COMMANDS: tuple[Command, ...] = (
         help="deploy services to the Prediction Service and follow the rollout",
         function="trainshed.stages.deploy:deploy",
         names="service",
-        options=(DRY_RUN, WAIT, DEADLINE),
+        options=(
+            Option(
+                flags=("--from-run",),
+                argument="from_run",
+                kind="text",
+                metavar="RUN",
+                help="take the model of this run; of the last one that passed its gates by default",
+            ),
+            DRY_RUN,
+            WAIT,
+            DEADLINE,
+        ),
+        recorded=True,
+    ),
+    Command(
+        name="rollback",
+        help="bring services back to the revision that served well before: image and model as the pair that they were",
+        function="trainshed.stages.rollback:rollback",
+        names="service",
+        options=(
+            Option(
+                flags=("--to",), argument="to", kind="text", metavar="REVISION", help="the revision to go back to, such as predictor:17"
+            ),
+            DRY_RUN,
+            WAIT,
+            DEADLINE,
+        ),
+        recorded=True,
+    ),
+    Command(
+        name="status",
+        help="tell what serves: count, image, model, and how it differs from the lock",
+        function="trainshed.stages.status:status",
+        names="service",
+        guarded=False,
+    ),
+    Command(
+        name="registry ensure",
+        help="create the components' repositories in ECR, and bring them to what is promised of them",
+        function="trainshed.stages.registry.ensure:ensure",
+        names="component",
+        options=(DRY_RUN,),
+        recorded=True,
+    ),
+    Command(
+        name="registry copy",
+        help="copy the lock's images, by digest, to the registry of another environment",
+        function="trainshed.stages.registry.copy:copy",
+        names="component",
+        options=(
+            Option(flags=("--to",), argument="to", kind="text", metavar="ENVIRONMENT", help="the environment whose registry takes them"),
+            DRY_RUN,
+        ),
+        recorded=True,
+    ),
+    Command(
+        name="audit",
+        help="check what the platform promises of buckets, repositories and roles; changes nothing",
+        function="trainshed.stages.audit:audit",
+        guarded=False,
         recorded=True,
     ),
     Command(

@@ -56,7 +56,10 @@ class Build:
 
 @dataclass(frozen=True, kw_only=True)
 class Scan:
-    """The scan policy. ``max_db_age`` in seconds; ``waivers`` is absolute: the tree's file, or the copy of another revision's."""
+    """The scan policy. ``max_db_age`` and ``ecr_timeout`` in seconds; ``waivers`` is absolute: the tree's file, or another revision's copy.
+
+    ``sources`` and ``must_answer`` are of `keys.SOURCES`, as they are told: empty for what fits the registry.
+    """
 
     fail_on: str
     scanners: tuple[str, ...]
@@ -65,6 +68,9 @@ class Scan:
     max_db_age: float
     without_db: str
     unfixed: str
+    sources: tuple[str, ...]
+    must_answer: tuple[str, ...]
+    ecr_timeout: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +107,36 @@ class PredictionService:
     cluster: str | None
     region: str
     endpoint_url: str
+    keep_revisions: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aws:
+    """Where AWS is asked, and as whom. ``account`` is the one that work must be done in, empty when that is not checked."""
+
+    region: str
+    account: str
+    role: str
+    endpoint_url: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ecr:
+    """How repositories shall be. ``pull`` and ``push`` are accounts or roles; ``expire`` is in seconds."""
+
+    kms_key: str
+    pull: tuple[str, ...]
+    push: tuple[str, ...]
+    expire: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """What is audited beside what the environment names anyway: buckets, those of them whose data is sensitive, roles."""
+
+    buckets: tuple[str, ...]
+    sensitive: tuple[str, ...]
+    roles: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +152,9 @@ class Environment:
     registry: Registry | None
     kubeflow: Kubeflow
     prediction_service: PredictionService
+    aws: Aws
+    ecr: Ecr
+    audit: Audit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +190,7 @@ class Config:
     project: Project
     build: Build
     approved_bases: tuple[str, ...]
+    mirrors: Mapping[str, str]
     scan: Scan
     ledger_url: str
     jenkins: Jenkins
@@ -354,6 +394,9 @@ class _Reader:
             max_db_age=value["scan.max-db-age"],
             without_db=value["scan.without-db"],
             unfixed=value["scan.unfixed"],
+            sources=value["scan.sources"],
+            must_answer=value["scan.must-answer"],
+            ecr_timeout=value["scan.ecr-timeout"],
         )
         jenkins = Jenkins(
             url=value["jenkins.url"], job=value["jenkins.job"], user=value["jenkins.user"], token_env=value["jenkins.token-env"]
@@ -363,6 +406,7 @@ class _Reader:
             project=project,
             build=build,
             approved_bases=value["bases.approved"],
+            mirrors=value["bases.mirrors"],
             scan=scan,
             ledger_url=value["ledger.url"],
             jenkins=jenkins,
@@ -393,7 +437,11 @@ class _Reader:
             ),
             prediction_service=PredictionService(
                 cluster=of("prediction-service.cluster"),
-                region=of("prediction-service.region"),
+                region=of("prediction-service.region") or of("aws.region"),
                 endpoint_url=of("prediction-service.endpoint-url"),
+                keep_revisions=of("prediction-service.keep-revisions"),
             ),
+            aws=Aws(region=of("aws.region"), account=of("aws.account"), role=of("aws.role"), endpoint_url=of("aws.endpoint-url")),
+            ecr=Ecr(kms_key=of("ecr.kms-key"), pull=of("ecr.pull"), push=of("ecr.push"), expire=of("ecr.expire")),
+            audit=Audit(buckets=of("audit.buckets"), sensitive=of("audit.sensitive"), roles=of("audit.roles")),
         )

@@ -22,6 +22,8 @@ PROCESS_VARIABLES = {
 POLICY = ("scan", "bases", "trust", "credentials")
 """The policy: these tables and keys, of the project and of each environment, come from the target branch of a pull request."""
 SEVERITIES = ("low", "medium", "high", "critical")
+SOURCES = ("trivy", "ecr")
+"""Who looks for findings in images."""
 SCANNERS = ("vulnerability", "secret", "misconfiguration")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -44,11 +46,20 @@ class Secret:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EcrPlace:
+    """Which ECR a registry is."""
+
+    account: str
+    region: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Registry:
-    """A registry with its prefix (``host/path``); ``insecure`` allows plain HTTP."""
+    """A registry with its prefix (``host/path``); ``insecure`` allows plain HTTP; ``ecr`` None where it is not ECR."""
 
     url: str
     insecure: bool = False
+    ecr: EcrPlace | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,14 +239,55 @@ def _registry(value: Any) -> Registry | None:  # noqa: ANN401 - checked here
     if value == "embedded":
         return None
     table = {"url": value} if isinstance(value, str) else value
-    if not isinstance(table, dict) or not isinstance(table.get("url"), str) or set(table) - {"url", "insecure"}:
+    if not isinstance(table, dict) or not isinstance(table.get("url"), str) or set(table) - {"url", "insecure", "ecr"}:
         raise ValueError(f'expected "embedded" or {{ url = "host/path", insecure = false }}, not {value!r}')
     if not isinstance(table.get("insecure", False), bool):
         raise ValueError("insecure: expected true or false")
     url = table["url"].rstrip("/")
     if not re.fullmatch(r"[A-Za-z0-9.-]+(:\d+)?(/[a-z0-9]+([._/-][a-z0-9]+)*)?", url):
         raise ValueError(f"expected host[:port][/path] without scheme, not {url!r}")
-    return Registry(url=url, insecure=table.get("insecure", False))
+    return Registry(url=url, insecure=table.get("insecure", False), ecr=_ecr(url, table.get("ecr", "")))
+
+
+def _ecr(url: str, told: Any) -> EcrPlace | None:  # noqa: ANN401 - checked here
+    """Tell which ECR a registry is: by its name, or as told for one that has another (a proxy, an emulator)."""
+    if told:
+        parts = re.fullmatch(r"(\d{12})/([a-z]{2}(?:-[a-z]+)+-\d)", told) if isinstance(told, str) else None
+        if parts is None:
+            raise ValueError(f'ecr: expected "ACCOUNT/REGION", such as "123456789012/eu-west-1", not {told!r}')
+    else:
+        parts = _ECR_HOST.fullmatch(url.partition("/")[0])
+    return EcrPlace(account=parts[1], region=parts[2]) if parts is not None else None
+
+
+def _account(value: Any) -> str:  # noqa: ANN401 - checked here
+    if not isinstance(value, str) or not re.fullmatch(r"(\d{12})?", value):
+        raise ValueError(f"expected an account's twelve digits as text, not {value!r}")
+    return value
+
+
+def _arn(value: Any) -> str:  # noqa: ANN401 - checked here
+    if not isinstance(value, str) or (value and not re.fullmatch(r"arn:aws[a-z-]*:[a-z0-9-]+:[^:\s]*:[^:\s]*:\S+", value)):
+        raise ValueError(f"expected an ARN such as arn:aws:iam::123456789012:role/build, not {value!r}")
+    return value
+
+
+def _principals(value: Any) -> tuple[str, ...]:  # noqa: ANN401 - checked here
+    found = _texts(value)
+    for principal in found:
+        if not re.fullmatch(r"\d{12}", principal):
+            _arn(principal or "none")
+    return found
+
+
+def _mirrors(value: Any) -> Mapping[str, str]:  # noqa: ANN401 - checked here
+    found = _arguments(value)
+    for host, place in found.items():
+        if not re.fullmatch(r"[A-Za-z0-9.-]+(:\d+)?", host) or not re.fullmatch(
+            r"[A-Za-z0-9.-]+(:\d+)?(/[a-z0-9]+([._/-][a-z0-9]+)*)?", place
+        ):
+            raise ValueError(f'{host}: expected "docker.io" = "host[:port][/path]" without scheme, not {place!r}')
+    return found
 
 
 def _host(value: Any) -> str | None:  # noqa: ANN401 - checked here
@@ -300,6 +352,7 @@ _OWNED = re.compile(
 """Variables that say what runs, and for whom: nobody's credentials."""
 LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 """A label's name or value, as Kubernetes takes it."""
+_ECR_HOST = re.compile(r"(\d{12})\.dkr[.-]ecr(?:-fips)?\.([a-z]{2}(?:-[a-z]+)+-\d)\.(?:amazonaws\.com(?:\.cn)?|on\.aws)")
 TIERS = ("laptop", "pull-request", "main")
 
 KEYS: tuple[Key, ...] = (
@@ -332,6 +385,13 @@ KEYS: tuple[Key, ...] = (
         help="repositories that foreign bases may come from; empty: all",
     ),
     Key(
+        path="bases.mirrors",
+        shape="table of texts",
+        default={},
+        read=_mirrors,
+        help="where foreign bases are pulled from instead, such as a pull-through cache: registry = host/prefix",
+    ),
+    Key(
         path="scan.fail-on",
         shape="text",
         default="high",
@@ -350,6 +410,21 @@ KEYS: tuple[Key, ...] = (
     ),
     Key(path="scan.without-db", shape="text", default="fail", read=_one_of("fail", "warn"), help="what a missing database does"),
     Key(
+        path="scan.sources",
+        shape="list of texts",
+        default=(),
+        read=_some_of(*SOURCES),
+        help="whose findings are asked for: trivy, ecr; empty: Trivy's, and ECR's where the registry is ECR",
+    ),
+    Key(
+        path="scan.must-answer",
+        shape="list of texts",
+        default=(),
+        read=_some_of(*SOURCES),
+        help="the sources without whose answer there is no verdict; empty: all that are asked",
+    ),
+    Key(path="scan.ecr-timeout", shape="duration", default=900.0, read=duration, help="how long ECR's findings are waited for"),
+    Key(
         path="scan.unfixed",
         shape="text",
         default="tolerate",
@@ -363,10 +438,28 @@ KEYS: tuple[Key, ...] = (
     Key(path="jenkins.token-env", shape="text", default="JENKINS_TOKEN", read=_text, help="variable that holds the API token"),
 )
 
-_OVERLAID = ("bases.approved", "scan.fail-on", "scan.scanners", "scan.trivy-db", "scan.max-db-age", "scan.without-db", "scan.unfixed")
+_OVERLAID = (
+    "bases.approved",
+    "bases.mirrors",
+    "scan.fail-on",
+    "scan.scanners",
+    "scan.trivy-db",
+    "scan.max-db-age",
+    "scan.without-db",
+    "scan.sources",
+    "scan.must-answer",
+    "scan.ecr-timeout",
+    "scan.unfixed",
+)
 
 ENVIRONMENT_KEYS: tuple[Key, ...] = (
-    Key(path="registry", shape="text or table", default=None, read=_registry, help="`embedded`, or { url, insecure }"),
+    Key(
+        path="registry",
+        shape="text or table",
+        default=None,
+        read=_registry,
+        help='`embedded`, or { url, insecure, ecr }; ecr = "ACCOUNT/REGION" for an ECR that has another name',
+    ),
     Key(path="trust", shape="text", default="laptop", read=_one_of(*TIERS), help="who may work on it at least: laptop, pull-request, main"),
     Key(
         path="credentials",
@@ -396,8 +489,40 @@ ENVIRONMENT_KEYS: tuple[Key, ...] = (
         read=lambda value: None if value == "embedded" else _text(value),
         help="`embedded`, or the ECS cluster",
     ),
-    Key(path="prediction-service.region", shape="text", default="us-east-1", read=_text, help="AWS region"),
+    Key(path="prediction-service.region", shape="text", default="", read=_text, help="its AWS region; empty: aws.region"),
     Key(path="prediction-service.endpoint-url", shape="text", default="", read=_text, help="address of the ECS API, for emulators"),
+    Key(
+        path="prediction-service.keep-revisions",
+        shape="number",
+        default=10,
+        read=_count,
+        help="how many revisions of a service's task definition stay, beside those that run or can be gone back to",
+    ),
+    Key(path="aws.region", shape="text", default="us-east-1", read=_text, help="AWS region"),
+    Key(path="aws.account", shape="text", default="", read=_account, help="the account that work must be done in; empty: not checked"),
+    Key(path="aws.role", shape="text", default="", read=_arn, help="ARN of a role to assume for all that is asked of AWS"),
+    Key(path="aws.endpoint-url", shape="text", default="", read=_text, help="address of AWS's APIs, for emulators"),
+    Key(
+        path="ecr.kms-key",
+        shape="text",
+        default="",
+        read=_arn,
+        help="ARN of the key that encrypts the repositories; empty: AWS's own KMS key",
+    ),
+    Key(path="ecr.pull", shape="list of texts", default=(), read=_principals, help="accounts and roles that may pull"),
+    Key(path="ecr.push", shape="list of texts", default=(), read=_principals, help="accounts and roles that may push"),
+    Key(
+        path="ecr.expire",
+        shape="duration",
+        default=2_592_000.0,
+        read=duration,
+        help="age from which images are deleted that no lock and no running service refers to",
+    ),
+    Key(
+        path="audit.buckets", shape="list of texts", default=(), read=_texts, help="artifact buckets beside that of kubeflow.pipeline-root"
+    ),
+    Key(path="audit.sensitive", shape="list of texts", default=(), read=_texts, help="those of the buckets whose data is sensitive"),
+    Key(path="audit.roles", shape="list of texts", default=(), read=_texts, help="roles beside those of the services"),
     *(
         Key(path=key.path, shape=key.shape, default=None, read=key.read, help=f"overrides {key.path}")
         for key in KEYS

@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from trainshed.tools.aws import Aws
+from trainshed.tools.ecs import Ecs
+
 Step = Callable[["ScriptedEcs"], None]
 _ARN = "arn:aws:ecs:us-east-1:000000000000"
 LOOKS = ("Describe", "List", "Get")
@@ -171,6 +174,12 @@ def task_of(deployment: dict[str, Any], status: str, *, digest: str = "", **cont
         "containers": [shown],
         **(stopped if status == "STOPPED" else {}),
     }
+
+
+def client(url: str, *, embedded: bool = True, poll: float = 0.01) -> Ecs:
+    """Return our own client of an endpoint: as one of the embedded service, or as one of ECS."""
+    aws = Aws(region="us-east-1", endpoints={"*": url}, anonymous=embedded)
+    return Ecs(aws, cluster="embedded", embedded=url if embedded else "", poll=poll)
 
 
 @contextmanager

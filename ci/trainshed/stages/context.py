@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from trainshed.ledger.store import Ledger
     from trainshed.local.services import Embedded
     from trainshed.settings import Tier
+    from trainshed.tools.aws import Aws
     from trainshed.tools.builder import BuildClient
     from trainshed.tools.docker import Engine
+    from trainshed.tools.ecr import Ecr
     from trainshed.tools.ecs import Ecs
     from trainshed.tools.jenkins import Jenkins
     from trainshed.tools.kubeflow import KubeflowClient
@@ -126,14 +128,35 @@ class Context:
         return self.closing.enter_context(client)
 
     @opened
+    def aws(self) -> Aws:
+        """Return AWS in the environment's region, asked as its role."""
+        from trainshed.tools.aws import Aws
+
+        wanted, ecs = self.config.environment.aws, self.config.environment.prediction_service.endpoint_url
+        endpoints = {name: address for name, address in (("*", wanted.endpoint_url), ("ecs", ecs)) if address}
+        return Aws(region=wanted.region, endpoints=endpoints, role=wanted.role)
+
+    @opened
+    def ecr(self) -> Ecr | None:
+        """Return the registry's side of AWS; None where the environment's registry is not ECR."""
+        from trainshed.tools.ecr import Ecr
+
+        registry = self.config.environment.registry
+        if registry is None or registry.ecr is None:
+            return None
+        return Ecr(self.aws.elsewhere(registry.ecr.region), account=registry.ecr.account)
+
+    @opened
     def prediction(self) -> Ecs:
         """Return the client of the environment's Prediction Service."""
+        from trainshed.tools.aws import Aws
         from trainshed.tools.ecs import Ecs
 
         wanted = self.config.environment.prediction_service
         if wanted.cluster is None:
-            return Ecs(cluster="embedded", region=wanted.region, endpoint_url=self.embedded.prediction_address(), anonymous=True)
-        return Ecs(cluster=wanted.cluster, region=wanted.region, endpoint_url=wanted.endpoint_url or None)
+            address = self.embedded.prediction_address()
+            return Ecs(Aws(region=wanted.region, endpoints={"*": address}, anonymous=True), cluster="embedded", embedded=address)
+        return Ecs(self.aws.elsewhere(wanted.region), cluster=wanted.cluster)
 
     @opened
     def jenkins(self) -> Jenkins:

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import functools
-import random
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from trainshed.errors import RemoteError, TrainshedError, UsageError
-from trainshed.tools import process
+from trainshed.errors import RemoteError, UsageError
+from trainshed.tools.aws import Aws
 from trainshed.tools.http import Http
 
-if TYPE_CHECKING:
-    from botocore.exceptions import BotoCoreError, ClientError
-    from botocore.loaders import Loader
-
-_THROTTLED = ("Throttling", "ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded")
-_DENIED = ("AccessDeniedException", "AccessDenied", "UnrecognizedClientException", "ExpiredTokenException", "InvalidSignatureException")
-_SERVER_ERROR = 500
 _DESCRIBED_AT_ONCE = 100
-_ATTEMPTS = 5
 _POLL_EMBEDDED, _POLL_ECS = 0.25, 5.0
-_FIRST_PAUSE = 0.2
-_LOOKING = ("describe_", "list_", "get_")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,18 +113,25 @@ class Ecs:
     """One cluster.
 
     Args:
+        aws: where it is asked, and as whom.
         cluster: its name or ARN.
-        region: of AWS.
-        endpoint_url: another address of the API; None for AWS's own.
-        anonymous: send no credentials and ask no proxy: the embedded service.
+        embedded: address of the embedded service, empty for ECS itself.
         poll: seconds between two looks at a deployment; None: what the service bears.
     """
 
-    def __init__(
-        self, *, cluster: str, region: str, endpoint_url: str | None = None, anonymous: bool = False, poll: float | None = None
-    ) -> None:
-        self.cluster, self.region, self.endpoint_url, self.embedded = cluster, region, endpoint_url, anonymous
-        self.poll = poll if poll is not None else _POLL_EMBEDDED if anonymous else _POLL_ECS
+    def __init__(self, aws: Aws, *, cluster: str, embedded: str = "", poll: float | None = None) -> None:
+        self.aws, self.cluster, self._own = aws, cluster, embedded
+        self.poll = poll if poll is not None else _POLL_EMBEDDED if embedded else _POLL_ECS
+
+    @property
+    def region(self) -> str:
+        """Return the region of the cluster."""
+        return self.aws.region
+
+    @property
+    def embedded(self) -> bool:
+        """Tell whether this machine's own service answers."""
+        return bool(self._own)
 
     def check_cluster(self) -> None:
         """Make sure that the cluster is there.
@@ -177,7 +172,8 @@ class Ecs:
     def tasks(self, service: str, *, stopped: bool = False) -> tuple[Task, ...]:
         """Return a service's tasks: those that run or start, or those that stopped within the last hour."""
         wanted = "STOPPED" if stopped else "RUNNING"
-        arns = list(self._pages("list_tasks", "taskArns", serviceName=service, desiredStatus=wanted))
+        pages = self.aws.pages("ecs", "list_tasks", cluster=self.cluster, serviceName=service, desiredStatus=wanted)
+        arns = [arn for page in pages for arn in page.get("taskArns", [])]
         found: list[Task] = []
         for start in range(0, len(arns), _DESCRIBED_AT_ONCE):
             answer = self._call("describe_tasks", cluster=self.cluster, tasks=arns[start : start + _DESCRIBED_AT_ONCE])
@@ -189,7 +185,7 @@ class Ecs:
         if not self.embedded:
             return None
         with Http(timeout=10) as http:
-            answer = http.request("GET", f"{self.endpoint_url}/_embedded/services/{service}")
+            answer = http.request("GET", f"{self._own}/_embedded/services/{service}")
         return str(answer.json()["url"]) if answer.ok else None
 
     def log_tail(self, task: Task, container: str, group: str, *, lines: int = 20) -> list[str]:
@@ -197,12 +193,12 @@ class Ecs:
         try:
             if self.embedded:
                 with Http(timeout=10) as http:
-                    answer = http.request("GET", f"{self.endpoint_url}/_embedded/tasks/{task.id}/log")
+                    answer = http.request("GET", f"{self._own}/_embedded/tasks/{task.id}/log")
                 return answer.text.splitlines()[-lines:] if answer.ok else []
             if not group:
                 return []
             stream = f"{container}/{container}/{task.id}"
-            events = self._call("get_log_events", "logs", logGroupName=group, logStreamName=stream, limit=lines)
+            events = self.aws.call("logs", "get_log_events", logGroupName=group, logStreamName=stream, limit=lines)
             return [str(event["message"]) for event in events.get("events", [])]
         except (RemoteError, UsageError) as error:
             return [f"(the log cannot be read: {error.message})"]
@@ -217,10 +213,8 @@ class Ecs:
         if self.embedded or name.startswith("arn:aws:ssm:"):
             return reference
         if not key:
-            return str(self._call("describe_secret", "secretsmanager", SecretId=name)["ARN"])
-        import json
-
-        answer = self._call("get_secret_value", "secretsmanager", SecretId=name)
+            return str(self.aws.call("secretsmanager", "describe_secret", SecretId=name)["ARN"])
+        answer = self.aws.call("secretsmanager", "get_secret_value", SecretId=name)
         try:
             present = key in json.loads(answer.get("SecretString", ""))
         except (ValueError, TypeError):
@@ -229,95 +223,8 @@ class Ecs:
             raise UsageError(f"secret '{name}' has no JSON key '{key}'", next_step="Add the key, or mend service.yaml.")
         return f"{answer['ARN']}:{key}::"
 
-    @cached_property
-    def _clients(self) -> dict[str, Any]:
-        return {}
-
-    def _client(self, service: str) -> Any:  # noqa: ANN401 - boto3 makes its classes at run time
-        if service not in self._clients:
-            import boto3
-            import botocore
-            import botocore.session
-            from botocore.config import Config
-
-            settings: dict[str, Any] = {"signature_version": botocore.UNSIGNED, "proxies": {}} if self.embedded else {}
-            # Repeats are ours: they end with SIGTERM, and a change is repeated only where ECS surely did not take it.
-            config = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=60, **settings)
-            core = botocore.session.Session()
-            core.register_component("data_loader", _models())
-            session = boto3.session.Session(region_name=self.region, botocore_session=core)
-            self._clients[service] = session.client(service, endpoint_url=self.endpoint_url, config=config)  # type: ignore[call-overload]
-        return self._clients[service]
-
-    def _call(self, operation: str, api: str = "ecs", **parameters: Any) -> dict[str, Any]:  # noqa: ANN401 - see the API
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        client, looking = self._client(api), operation.startswith(_LOOKING)
-        for attempt in range(_ATTEMPTS):
-            last = attempt == _ATTEMPTS - 1
-            try:
-                answer: dict[str, Any] = process.interruptible(lambda: getattr(client, operation)(**parameters))
-            except ClientError as error:
-                if last or not (_code(error) in _THROTTLED or (looking and _status(error) >= _SERVER_ERROR)):
-                    raise self._refused(operation, error) from error
-            except BotoCoreError as error:
-                if last or not (looking and _passing(error)):
-                    raise self._broken(error) from error
-            else:
-                return answer
-            process.pause(_FIRST_PAUSE * 2.0**attempt * random.uniform(0.5, 1.0))  # noqa: S311 - spreads clients, hides nothing
-        raise AssertionError("the last attempt returns or raises")
-
-    def _pages(self, operation: str, key: str, **parameters: Any) -> Iterator[str]:  # noqa: ANN401 - see the API
-        following: dict[str, str] = {}
-        while True:
-            answer = self._call(operation, cluster=self.cluster, **parameters, **following)
-            yield from answer.get(key, [])
-            if not answer.get("nextToken"):
-                return
-            following = {"nextToken": answer["nextToken"]}
-
-    def _refused(self, operation: str, error: ClientError) -> TrainshedError:
-        code, said = _code(error), error.response.get("Error", {}).get("Message", "")
-        message = f"ECS, cluster '{self.cluster}': {operation} was refused: {code}: {said}"
-        if code in _THROTTLED or _status(error) >= _SERVER_ERROR:
-            return RemoteError(message, next_step="Wait a minute, then run it again.")
-        if code in _DENIED:
-            return UsageError(message, next_step="Check the credentials and what their role may do.")
-        return UsageError(message, next_step="Mend what the message names in service.yaml or the environment.")
-
-    def _broken(self, error: BotoCoreError) -> TrainshedError:
-        from botocore.exceptions import NoCredentialsError, ParamValidationError, PartialCredentialsError
-
-        if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
-            return UsageError(f"ECS in {self.region}: {error}", next_step="Give AWS credentials: a role, a profile or variables.")
-        if isinstance(error, ParamValidationError):
-            return UsageError(f"ECS, cluster '{self.cluster}': {error}", next_step="Mend what the message names in service.yaml.")
-        where = self.endpoint_url or f"ECS in {self.region}"
-        return RemoteError(f"{where}: {error}", next_step="Check the network and prediction-service.endpoint-url, then run it again.")
-
-
-@functools.cache
-def _models() -> Loader:
-    """Return what botocore knows of AWS, read once and not for every client: a tenth of a second each."""
-    from botocore.loaders import create_loader
-
-    return create_loader()
-
-
-def _code(error: ClientError) -> str:
-    return error.response.get("Error", {}).get("Code", "")
-
-
-def _status(error: ClientError) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def _passing(error: BotoCoreError) -> bool:
-    """Tell whether the network, and not the request, is to blame."""
-    from botocore.exceptions import HTTPClientError
-
-    return isinstance(error, HTTPClientError)
+    def _call(self, operation: str, /, **parameters: Any) -> dict[str, Any]:  # noqa: ANN401 - see the API
+        return self.aws.call("ecs", operation, **parameters)
 
 
 def _service(document: Mapping[str, Any]) -> ServiceState:

@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.deploying import SERVICE, Desk
 from tests.support.scripted_ecs import Refusal, ScriptedEcs, complete, forget, scripted, trip, wait
+from tests.support.scripted_ecs import client as ecs_client
 from trainshed.errors import NothingSelected, UsageError
 from trainshed.results import Status
 from trainshed.tools.ecs import Ecs
@@ -24,7 +25,7 @@ def endpoint() -> Iterator[ScriptedEcs]:
 
 @pytest.fixture(scope="module")
 def client(endpoint: ScriptedEcs) -> Ecs:
-    return Ecs(cluster="embedded", region="us-east-1", endpoint_url=endpoint.url, anonymous=True, poll=0.01)
+    return ecs_client(endpoint.url)
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ import pytest
 
 from tests.support.deploying import SERVICE, Desk
 from tests.support.scripted_ecs import ScriptedEcs, complete, scripted
+from tests.support.scripted_ecs import client as ecs_client
 from trainshed.errors import UsageError
 from trainshed.ledger.store import Ledger
 from trainshed.results import Status
 from trainshed.settings import Tier
 from trainshed.stages import deploy as deploying
 from trainshed.stages import models
-from trainshed.tools.ecs import Ecs
 from trainshed.tools.kubeflow_records import Artifact, Run
 
 pytestmark = pytest.mark.sockets
@@ -52,7 +52,7 @@ def kubeflow() -> Runs:
 @pytest.fixture
 def desk(tmp_path: Path, endpoint: ScriptedEcs, kubeflow: Runs) -> Iterator[Desk]:
     endpoint.reset()
-    client = Ecs(cluster="embedded", region="us-east-1", endpoint_url=endpoint.url, anonymous=True, poll=0.01)
+    client = ecs_client(endpoint.url)
     made = Desk(tmp_path, endpoint, client)
     made.context.__dict__["kubeflow"] = kubeflow
     made.service(SERVICE + "model: {pipeline: training, output: train.model}\n")

@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.deploying import SERVICE, Desk
 from tests.support.scripted_ecs import Refusal, ScriptedEcs, complete, scripted, task_of, trip
+from tests.support.scripted_ecs import client as ecs_client
 from trainshed.errors import RemoteError, UsageError
 from trainshed.results import Status
 from trainshed.tools.ecs import Ecs
@@ -36,7 +37,7 @@ def script(endpoint: ScriptedEcs, monkeypatch: pytest.MonkeyPatch) -> ScriptedEc
 
 @pytest.fixture
 def ecs(script: ScriptedEcs) -> Ecs:
-    return Ecs(cluster="embedded", region="us-east-1", endpoint_url=script.url, poll=0.01)
+    return ecs_client(script.url, embedded=False)
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_a_secret_or_key_that_is_not_there_stops_the_deployment(desk: Desk, secr
 def test_refusals_become_the_error_that_a_person_can_mend(
     ecs: Ecs, script: ScriptedEcs, monkeypatch: pytest.MonkeyPatch, refusals: list[Refusal], error: type[Exception], step: str
 ) -> None:
-    monkeypatch.setattr("trainshed.tools.ecs._FIRST_PAUSE", 0.001)
+    monkeypatch.setattr("trainshed.tools.aws._FIRST_PAUSE", 0.001)
     script.refusals["DescribeServices"] = list(refusals)
     with pytest.raises(error) as caught:
         ecs.service("answer")
@@ -117,9 +118,9 @@ def test_a_change_is_not_repeated_after_an_error_of_the_server(ecs: Ecs, script:
 
 
 def test_an_address_where_nothing_listens_is_a_remote_error(script: ScriptedEcs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainshed.tools.ecs._FIRST_PAUSE", 0.001)
+    monkeypatch.setattr("trainshed.tools.aws._FIRST_PAUSE", 0.001)
     assert script.requests == []
-    away = Ecs(cluster="embedded", region="us-east-1", endpoint_url="http://127.0.0.1:9", anonymous=True)
+    away = ecs_client("http://127.0.0.1:9")
     with pytest.raises(RemoteError, match=r"127\.0\.0\.1:9"):
         away.check_cluster()
 
