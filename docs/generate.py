@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from trainshed import errors, keys
+from trainshed import errors, keys, values
 from trainshed.commands import COMMANDS, Command, Option
 from trainshed.errors import TrainshedError
 from trainshed.keys import Key
@@ -73,7 +73,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def configuration() -> str:
     """Return the page of ``trainshed.toml``."""
-    kinds = ((f"`{kind}`", ", ".join(f"`{name}`" for name in needs) or "nothing") for kind, needs in keys.AUTH_KINDS.items())
+    kinds = ((f"`{kind}`", ", ".join(f"`{name}`" for name in needs) or "nothing") for kind, needs in values.AUTH_KINDS.items())
     variables = [(f"`{name}`", what) for name, what in keys.PROCESS_VARIABLES.items()]
     return CONFIGURATION.format(
         note=NOTE.format(source="ci/trainshed/keys.py"),
@@ -104,7 +104,7 @@ def _default(key: Key) -> str:
     value = key.default
     if value is None:
         return '`"embedded"`' if key.help.startswith("`embedded`") else ""
-    if isinstance(value, keys.Auth):
+    if isinstance(value, values.Auth):
         return f'`{{ kind = "{value.kind}" }}`'
     if isinstance(value, float):
         return f"`{_duration(value)}`"

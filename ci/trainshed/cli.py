@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
-_GROUPS = {"local": "the embedded services", "jenkins": "the controller that builds this repository"}
+_GROUPS = {
+    "registry": "the repositories of images",
+    "local": "the embedded services",
+    "jenkins": "the controller that builds this repository",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -196,7 +200,7 @@ def _add(target: argparse.ArgumentParser, option: Option) -> None:
 
 
 def _duration(text: str) -> float:
-    from trainshed.keys import duration
+    from trainshed.values import duration
 
     try:
         return duration(float(text) if text.replace(".", "", 1).isdigit() else text)

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from trainshed import keys
+from trainshed import keys, values
 from trainshed.errors import UsageError, problems, suggestion
 from trainshed.files import read_text
-from trainshed.keys import Auth, Key, Registry, Secret, Source
+from trainshed.keys import Key, Source
+from trainshed.values import Auth, Registry, Secret
 
 FILE_NAME = "trainshed.toml"
 LOCAL = "local"
@@ -58,7 +59,7 @@ class Build:
 class Scan:
     """The scan policy. ``max_db_age`` and ``ecr_timeout`` in seconds; ``waivers`` is absolute: the tree's file, or another revision's copy.
 
-    ``sources`` and ``must_answer`` are of `keys.SOURCES`, as they are told: empty for what fits the registry.
+    ``sources`` and ``must_answer`` are of `values.SOURCES`, as they are told: empty for what fits the registry.
     """
 
     fail_on: str
@@ -143,7 +144,7 @@ class Audit:
 class Environment:
     """Where the work goes. ``registry`` None is the embedded one.
 
-    ``trust`` is the least tier that may work on it, of `keys.TIERS`; ``credentials`` is what Jenkins binds: variable to ``kind:id``.
+    ``trust`` is the least tier that may work on it, of `values.TIERS`; ``credentials`` is what Jenkins binds: variable to ``kind:id``.
     """
 
     name: str
@@ -288,7 +289,7 @@ def _flat(table: Mapping[str, Any], prefix: str, known: Mapping[str, Key]) -> It
     """Walk a document down to the keys that are known as values."""
     for name, value in table.items():
         path = f"{prefix}{name}"
-        if isinstance(value, dict) and (path not in known or known[path].read is keys.embedded):
+        if isinstance(value, dict) and (path not in known or known[path].read is values.embedded):
             yield from _flat(value, f"{path}.", known)
         else:
             yield path, value

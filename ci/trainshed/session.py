@@ -14,11 +14,11 @@ from trainshed.commands import Command
 from trainshed.config import Config
 from trainshed.console import Console
 from trainshed.errors import Interrupted, TrainshedError, UsageError
-from trainshed.keys import TIERS
 from trainshed.results import Report, Status, failed
 from trainshed.settings import Tier
 from trainshed.stages.context import Context
 from trainshed.tools import process
+from trainshed.values import TIERS
 
 LAST_MOMENT_SECONDS = 4.0
 _FORCE_SECONDS = 10.0

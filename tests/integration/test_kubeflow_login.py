@@ -20,10 +20,10 @@ from tests.support.kubeflow import Scripted, specification, step, text
 from tests.support.kubeflow_server import StrictServer
 from trainshed.cli import main
 from trainshed.errors import RemoteError
-from trainshed.keys import Auth
 from trainshed.tools import kubeflow_auth
 from trainshed.tools.http import Http, NoAnswer
 from trainshed.tools.kubeflow import KubeflowClient
+from trainshed.values import Auth
 
 AUTH = Auth(kind="dex", username=USER, password_env="DEX_PASSWORD")  # noqa: S106 - the name of a variable
 PIPELINE = text(specification("flow", {"train": step("pass")}))

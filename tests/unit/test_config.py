@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from trainshed import config, keys
+from trainshed import config, values
 from trainshed.config import Config
 from trainshed.errors import UsageError
-from trainshed.keys import Auth, Registry, Secret, Source
+from trainshed.keys import Source
+from trainshed.values import Auth, Registry, Secret
 
 
 def load(folder: Path, text: str, environment: str = "local", **overrides: str) -> Config:
@@ -186,7 +187,7 @@ def test_a_path_inside_the_project_is_shown_relative(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "seconds"), [("500ms", 0.5), ("20s", 20.0), ("1.5h", 5400.0), ("2d", 172800.0), (3, 3.0)])
 def test_durations_are_read_as_seconds(text: object, seconds: float) -> None:
-    assert keys.duration(text) == seconds
+    assert values.duration(text) == seconds
 
 
 @pytest.mark.parametrize("variable", ["PATH", "LD_PRELOAD", "CHANGE_ID", "TRAINSHED_MAIN_BRANCH", "GIT_SSH_COMMAND", "PYTHONPATH"])

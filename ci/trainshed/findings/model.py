@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from trainshed.errors import RemoteError
-from trainshed.keys import SEVERITIES
+from trainshed.values import SEVERITIES
 
 UNKNOWN = "unknown"
 """The severity of what nobody has rated yet; it counts as the lowest."""
@@ -19,7 +19,7 @@ NO_FIX = "no fix yet"
 class Finding:
     """One finding.
 
-    ``severity`` is of `keys.SEVERITIES` or ``unknown``, ``kind`` of `keys.SCANNERS`. ``target`` is the file or layer. The text of a
+    ``severity`` is of `values.SEVERITIES` or ``unknown``, ``kind`` of `values.SCANNERS`. ``target`` is the file or layer. The text of a
     secret is never kept.
     """
 

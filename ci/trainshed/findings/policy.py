@@ -39,7 +39,7 @@ class Judgement:
 def judge(  # noqa: PLR0913 - the whole policy, by keyword
     findings: Iterable[Finding], *, fail_on: str, unfixed: str, waivers: Sequence[Waiver], today: dt.date, component: str
 ) -> Judgement:
-    """Judge one component's findings; ``fail_on`` is of `keys.SEVERITIES` or ``never``, ``unfixed`` is ``fail`` or ``tolerate``."""
+    """Judge one component's findings; ``fail_on`` is of `values.SEVERITIES` or ``never``, ``unfixed`` is ``fail`` or ``tolerate``."""
     groups: dict[str, list[Finding]] = {name: [] for name in ("failing", "waived", "tolerated", "expired", "unfixed")}
     used: set[Waiver] = set()
     for finding in findings:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainshed import keys
+from trainshed import values
 from trainshed.errors import TrainshedError, UsageError, problems, suggestion
 from trainshed.files import read_text
 from trainshed.images import dockerfile, references
@@ -198,8 +198,8 @@ def _memory(value: object) -> str:
 
 _SETTINGS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "build.args": ("args", _arguments),
-    "build.timeout": ("build_timeout", keys.duration),
+    "build.timeout": ("build_timeout", values.duration),
     "test.network": ("network", _flag),
-    "test.timeout": ("test_timeout", keys.duration),
+    "test.timeout": ("test_timeout", values.duration),
     "test.memory": ("memory", _memory),
 }

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from trainshed import config, files, keys
+from trainshed import config, files, values
 from trainshed.errors import TrainshedError, UsageError, problems, suggestion
 from trainshed.pipelines import cron, gates, templates
 from trainshed.pipelines.templates import Template
@@ -151,7 +151,7 @@ class _Reader:
             gates=self._take(path, table, "gates", _gates, ()),
             caching=self._take(path, table, "caching", _flag, None),
             experiment=self._take(path, table, "experiment", _text, ""),
-            labels=self._take(path, table, "labels", keys.labels, {}),
+            labels=self._take(path, table, "labels", values.labels, {}),
         )
 
     def _overlays(self, environment: str, table: Mapping[str, Any]) -> Iterable[Overlay]:
@@ -264,7 +264,7 @@ def _few(value: Any) -> int:  # noqa: ANN401 - checked here
 
 
 def _seconds(value: Any) -> int:  # noqa: ANN401 - checked here
-    seconds = keys.duration(value)
+    seconds = values.duration(value)
     if seconds < 1 or not seconds.is_integer():
         raise ValueError(f"expected whole seconds, 1 or more, not {value!r}")
     return int(seconds)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 
-from trainshed.keys import SEVERITIES
 from trainshed.reports import rows
 from trainshed.results import Report, Result
+from trainshed.values import SEVERITIES
 
 # The policy holds even if an escape were forgotten. Jenkins' own policy drops the style too: the page is plain tables without it.
 _HEAD = """<!DOCTYPE html>

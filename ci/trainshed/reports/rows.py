@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trainshed.findings.model import NO_FIX
-from trainshed.keys import SEVERITIES
 from trainshed.results import Report, Result, Status
+from trainshed.values import SEVERITIES
 
 COLUMNS = ("stage", "name", "status", "why", "time", "what")
 _NO_FIX = f"with {NO_FIX}"

@@ -12,7 +12,7 @@ import yaml
 
 from trainshed.errors import UsageError, problems, suggestion
 from trainshed.files import read_text
-from trainshed.keys import duration
+from trainshed.values import duration
 
 FILE_NAME = "service.yaml"
 _MAX_BYTES = 256 * 1024

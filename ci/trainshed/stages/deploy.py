@@ -47,13 +47,20 @@ class _Wanted:
 
 
 def deploy(
-    context: Context, names: Sequence[str] = (), *, dry_run: bool = False, wait: bool | None = None, deadline: float | None = None
+    context: Context,
+    names: Sequence[str] = (),
+    *,
+    from_run: str | None = None,
+    dry_run: bool = False,
+    wait: bool | None = None,
+    deadline: float | None = None,
 ) -> Report:
     """Deploy the named services, or all.
 
     Args:
         context: the command's room.
         names: components that have a ``service.yaml``.
+        from_run: the run whose model is taken; None: the last that passed its gates.
         dry_run: show the difference, change nothing.
         wait: follow the rollout, read back the image and check golden predictions; None: yes.
         deadline: seconds for all of it.
@@ -77,7 +84,7 @@ def deploy(
         started = time.monotonic()
         _log(context, name).unlink(missing_ok=True)
         try:
-            wanted = _prepared(context, name, lock.image(name, place=place))
+            wanted = _prepared(context, name, lock.image(name, place=place), from_run)
             result = _deployed(context, wanted, dry_run=dry_run, wait=wait is not False, ends=ends)
         except Interrupted:
             raise
@@ -113,7 +120,7 @@ def _read(context: Context, component: str) -> Service:
     return spec.load(file, environment=context.config.environment.name)
 
 
-def _prepared(context: Context, component: str, image: LockedImage) -> _Wanted:
+def _prepared(context: Context, component: str, image: LockedImage, from_run: str | None) -> _Wanted:
     """Verify all that can be verified, then say what differs."""
     ecs, service = context.prediction, _read(context, component)
     requests = golden.load(service.golden) if service.golden is not None else ()
@@ -122,7 +129,7 @@ def _prepared(context: Context, component: str, image: LockedImage) -> _Wanted:
     if context.registry.digest(image.reference) is None:
         raise WorkFailed(f"{component}: {image.reference} is not in the registry", next_step="Run `trainshed images` again.")
     secrets = {variable: ecs.secret(reference) for variable, reference in service.secrets.items()}
-    model = models.model_of(context, service.model) if service.model is not None else None
+    model = models.model_of(context, service.model, from_run) if service.model is not None else None
     definition = rendering.task_definition(service, image.reference, model=model, secrets=secrets, region=ecs.region)
     running = ecs.service(service.name)
     return _Wanted(

@@ -13,9 +13,9 @@ from trainshed.results import Report, Result, Status, failed
 from trainshed.stages.context import Context
 
 if TYPE_CHECKING:
-    from trainshed.keys import Auth
     from trainshed.tools.kubeflow import KubeflowClient
     from trainshed.tools.kubeflow_identity import Account, Identity
+    from trainshed.values import Auth
 
 STAGE = "login"
 SOON_SECONDS = 86_400.0

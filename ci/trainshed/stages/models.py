@@ -19,14 +19,14 @@ _STARTED = "STARTED"
 _LOOKED_AT = 200
 
 
-def model_of(context: Context, source: ModelSource) -> Model:
-    """Find the model of the newest run that succeeded and passed its gates.
+def model_of(context: Context, source: ModelSource, from_run: str | None = None) -> Model:
+    """Find the model of a run; of the newest one that succeeded and passed its gates when none is named.
 
     Raises:
         WorkFailed: no run of the pipeline succeeded in this environment, or its model is gone.
         UsageError: the run has no such output, or several.
     """
-    run_id = _last_good(context, source.pipeline)
+    run_id = from_run or _last_good(context, source.pipeline)
     uri = _chosen(source, run_id, context.kubeflow.artifacts(run_id)).uri
     path = local_path(uri) if context.prediction.embedded else ""
     if path and not Path(path).exists():

@@ -16,7 +16,6 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 from trainshed.errors import RemoteError, UsageError
-from trainshed.keys import Auth
 from trainshed.tools.http import Http, backoff
 from trainshed.tools.kubeflow_auth import Login, login_for
 from trainshed.tools.kubeflow_identity import Account, account
@@ -49,6 +48,7 @@ from trainshed.tools.kubeflow_records import (
 )
 from trainshed.tools.kubeflow_requests import Creation, Fate, Requests, Unclear, given, name_filter, segment
 from trainshed.tools.kubeflow_tasks import tasks_of
+from trainshed.values import Auth
 
 _PAGE = 100
 _TRIES = 3

@@ -11,11 +11,11 @@ from typing import Protocol
 from trainshed import settings
 from trainshed.errors import UsageError
 from trainshed.files import read_text
-from trainshed.keys import Auth
 from trainshed.tools import kubeflow_identity as identities
 from trainshed.tools.http import Http
 from trainshed.tools.kubeflow_dex import DexLogin, from_variable
 from trainshed.tools.kubeflow_identity import Identity
+from trainshed.values import Auth
 
 SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")
 PIPELINES_AUDIENCE = "pipelines.kubeflow.org"

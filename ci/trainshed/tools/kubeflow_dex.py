@@ -18,11 +18,11 @@ from urllib.parse import SplitResult, urlencode, urljoin, urlsplit
 
 from trainshed import settings
 from trainshed.errors import RemoteError, UsageError
-from trainshed.keys import Auth
 from trainshed.tools import kubeflow_identity as identities
 from trainshed.tools import process
 from trainshed.tools.http import Http, Response, is_loopback
 from trainshed.tools.kubeflow_identity import Identity
+from trainshed.values import Auth
 
 _MOST_REDIRECTS = 15
 _MOST_CONNECTORS = 5

@@ -110,7 +110,7 @@ class Trivy:
 
         Args:
             reference: with its digest.
-            scanners: of `keys.SCANNERS`; ``vulnerability`` is left out where there is no database, which the caller must say.
+            scanners: of `values.SCANNERS`; ``vulnerability`` is left out where there is no database, which the caller must say.
             log: takes what Trivy says.
 
         Raises:

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from trainshed import errors, keys
+from trainshed import errors, keys, values
 from trainshed.commands import COMMANDS
 from trainshed.findings import waivers
 from trainshed.images import components
@@ -62,7 +62,7 @@ def test_every_key_has_its_line_with_variable_and_default(generate: ModuleType) 
         assert key.help.replace("<", "&lt;") in line
     assert "| `scan.max-db-age` | duration | `24h` |" in page
     assert all(f"`{key.path}`" in page for key in keys.ENVIRONMENT_KEYS)
-    assert all(f"`{kind}`" in page for kind in keys.AUTH_KINDS)
+    assert all(f"`{kind}`" in page for kind in values.AUTH_KINDS)
 
 
 def test_every_exit_code_is_told_in_order(generate: ModuleType) -> None:

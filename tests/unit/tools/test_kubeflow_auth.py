@@ -11,9 +11,9 @@ import pytest
 
 from tests.support.dex import jwt
 from trainshed.errors import RemoteError, UsageError
-from trainshed.keys import Auth
 from trainshed.tools.http import Http
 from trainshed.tools.kubeflow_auth import Login, login_for
+from trainshed.values import Auth
 
 HOST = "https://kubeflow.example.org/pipeline"
 TOKEN, COOKIES, SERVICE = ("token", "cookies", "service-account")

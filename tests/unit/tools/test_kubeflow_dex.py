@@ -13,13 +13,13 @@ import pytest
 from tests.support.dex import CSRF, HTML, PASSWORD, SESSION, USER, Dex, Gate, jwt
 from tests.support.kubeflow import Asked, Said, Scripted, said
 from trainshed.errors import RemoteError, UsageError
-from trainshed.keys import Auth
 from trainshed.tools import process
 from trainshed.tools.http import Http
 from trainshed.tools.kubeflow import KubeflowClient
 from trainshed.tools.kubeflow_auth import Login, login_for
 from trainshed.tools.kubeflow_dex import Jar
 from trainshed.tools.kubeflow_requests import Fate, Unclear
+from trainshed.values import Auth
 
 pytestmark = pytest.mark.sockets
 

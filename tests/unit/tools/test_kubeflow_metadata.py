@@ -10,7 +10,6 @@ import pytest
 
 from tests.support.kubeflow import Asked, Said, Scripted, embedded, specification, step
 from trainshed.errors import RemoteError
-from trainshed.keys import Auth
 from trainshed.local.kubeflow.runs import write_status
 from trainshed.tools import kubeflow_metadata, process
 from trainshed.tools.http import Http
@@ -18,6 +17,7 @@ from trainshed.tools.kubeflow_auth import login_for
 from trainshed.tools.kubeflow_metadata import Execution, MetadataStore, outputs
 from trainshed.tools.kubeflow_records import Artifact, Run, Task
 from trainshed.tools.metadata_messages import frame, frames, message
+from trainshed.values import Auth
 
 pytestmark = pytest.mark.sockets
 

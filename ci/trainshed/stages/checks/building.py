@@ -16,10 +16,10 @@ from trainshed.images.archive import write_context
 from trainshed.images.components import Component
 from trainshed.images.context import context_files
 from trainshed.images.graph import base_argument
-from trainshed.keys import Secret
 from trainshed.stages.context import Context
 from trainshed.tools import apt, process
 from trainshed.tools.builder import Order
+from trainshed.values import Secret
 
 PIP_SECRET, CA_SECRET, APT_SECRET = "pip", "ca", "apt"
 _PIP_KEYS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "retries", "no-index", "find-links", "prefer-binary")

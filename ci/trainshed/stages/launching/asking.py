@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainshed import files, keys
+from trainshed import files, values
 from trainshed.errors import UsageError, problems, suggestion
 from trainshed.pipelines import caching, settings
 from trainshed.pipelines import gates as gates_of
@@ -169,7 +169,7 @@ def _check_labels(labels: Mapping[str, str]) -> None:
     wrong = [
         f"--label {name}={value}: expected at most 63 letters, digits, '.', '_' and '-' in name and value"
         for name, value in labels.items()
-        if not keys.LABEL.fullmatch(name) or (value and not keys.LABEL.fullmatch(value))
+        if not values.LABEL.fullmatch(name) or (value and not values.LABEL.fullmatch(value))
     ]
     if wrong:
         raise problems(wrong, next_step="Write it as --label team=risk.")

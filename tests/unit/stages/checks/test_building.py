@@ -9,10 +9,10 @@ import pytest
 
 from tests.support.images import component
 from trainshed.errors import UsageError
-from trainshed.keys import Secret
 from trainshed.stages.checks import building
 from trainshed.stages.checks.test import _footing, _replaced
 from trainshed.tools import apt
+from trainshed.values import Secret
 
 
 @pytest.fixture(autouse=True)
