@@ -46,7 +46,7 @@ class _Wanted:
         return self.definition_changes + self.service_changes
 
 
-def deploy(
+def deploy(  # noqa: PLR0913 - the options of the command
     context: Context,
     names: Sequence[str] = (),
     *,
