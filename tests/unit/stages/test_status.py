@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.deploying import SERVICE, Desk
+from tests.support.scripted_ecs import Refusal, ScriptedEcs, complete, scripted, task_of
+from tests.support.scripted_ecs import client as ecs_client
+from trainshed.errors import NothingSelected, UsageError
+from trainshed.results import Report, Result, Status
+from trainshed.stages import locking
+from trainshed.stages.status import status
+from trainshed.tools.ecs import Ecs
+
+pytestmark = pytest.mark.sockets
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[ScriptedEcs]:
+    with scripted() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def client(endpoint: ScriptedEcs) -> Ecs:
+    return ecs_client(endpoint.url)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, endpoint: ScriptedEcs, client: Ecs, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    endpoint.reset()
+    made = Desk(tmp_path, endpoint, client)
+    monkeypatch.setattr("trainshed.stages.status._stopped", lambda _context: False)  # the script stands in for this machine's own service
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def serving(desk: Desk) -> Desk:
+    """Return a desk whose first revision serves, followed to a good end."""
+    desk.ecs.steps = [complete]
+    assert desk.result().status is Status.DONE
+    desk.ecs.requests.clear()
+    return desk
+
+
+def asked(desk: Desk) -> tuple[Report, Result]:
+    report = status(desk.context)
+    (found,) = report.results
+    return report, found
+
+
+def test_what_serves_as_the_ledger_the_lock_and_the_file_say_is_good(serving: Desk) -> None:
+    report, result = asked(serving)
+    assert (report.exit_code, result.status) == (0, Status.DONE), result.message
+    told = result.details
+    assert (told["desired"], told["running"], told["rollout"], told["revision"]) == (1, 1, "completed", "answer:1")
+    assert told["digests"] == [f"sha256:{'1' * 64}"]
+    assert told["deployed"]["revision"] == "answer:1"
+    assert told["url"] == serving.ecs.url
+    assert told["drift"] == []
+
+
+def test_it_changes_nothing_and_asks_little(serving: Desk) -> None:
+    asked(serving)
+    assert serving.ecs.changes() == []
+    assert [action for action, _ in serving.ecs.requests] == ["DescribeServices", "DescribeTaskDefinition", "ListTasks", "DescribeTasks"]
+
+
+def test_a_service_that_was_never_deployed_is_told_so(desk: Desk) -> None:
+    report, result = asked(desk)
+    assert (report.exit_code, result.status, result.cause) == (0, Status.SKIPPED, "never deployed")
+    assert "never deployed" in desk.said.getvalue()
+
+
+def test_another_image_in_the_lock_is_drift_with_the_next_step(serving: Desk) -> None:
+    serving.build("2")
+    report, result = asked(serving)
+    assert report.exit_code == 1
+    assert result.details["drift"] == [f"image: sha256:{'1' * 64} runs, the lock has sha256:{'2' * 64}"]
+    assert "`trainshed deploy answer`" in result.message
+    assert f"answer: image: sha256:{'1' * 64} runs" in serving.said.getvalue()
+
+
+def test_a_revision_that_somebody_deployed_by_hand_is_drift(serving: Desk) -> None:
+    (arn, definition), *_ = serving.ecs.definitions.items()
+    other = arn.replace("answer:1", "answer:9")
+    serving.ecs.definitions[other] = {**definition, "taskDefinitionArn": other}
+    assert serving.ecs.service is not None
+    serving.ecs.service["taskDefinition"] = other
+    _, result = asked(serving)
+    assert "answer:9 is asked for, the ledger says answer:1" in result.details["drift"]
+
+
+def test_a_service_that_the_ledger_does_not_know_is_drift(serving: Desk) -> None:
+    serving.context.ledger.record_event("deployment", "other", "answer", "any", {"good": True})
+    assert serving.ecs.service is not None
+    serving.ecs.service["serviceName"] = "second"
+    serving.service(SERVICE.replace("name: answer", "name: second"))
+    _, result = asked(serving)
+    assert "answer:1 serves, and the ledger knows of no deployment that ended well" in result.details["drift"]
+
+
+def test_settings_that_differ_from_the_file_are_drift(serving: Desk) -> None:
+    serving.service(SERVICE.replace("count: 1", "count: 3") + "environment: {LEVEL: info}\n")
+    _, result = asked(serving)
+    assert any(line.startswith("service.yaml: desiredCount: 1 → 3") for line in result.details["drift"])
+    assert any("LEVEL" in line for line in result.details["drift"])
+
+
+def test_a_service_that_is_gone_is_drift(serving: Desk) -> None:
+    serving.ecs.service = None
+    report, result = asked(serving)
+    assert report.exit_code == 1
+    assert result.details["drift"] == ["the service is gone: the ledger says that answer:1 serves"]
+
+
+def test_a_digest_that_is_not_the_revisions_is_drift(serving: Desk) -> None:
+    assert serving.ecs.service is not None
+    serving.ecs.tasks = [task_of(serving.ecs.service["deployments"][0], "RUNNING", digest=f"sha256:{'7' * 64}")]
+    _, result = asked(serving)
+    assert f"sha256:{'7' * 64} runs, answer:1 asks for sha256:{'1' * 64}" in result.details["drift"]
+
+
+def test_tasks_that_are_missing_and_a_rollout_under_way_are_told(serving: Desk) -> None:
+    assert serving.ecs.service is not None
+    serving.ecs.service["runningCount"] = 0
+    assert "0 of 1 tasks run" in asked(serving)[1].details["drift"]
+    serving.ecs.service["deployments"][0] |= {"rolloutState": "IN_PROGRESS", "rolloutStateReason": "ECS deployment in progress."}
+    assert "its deployment is in progress: ECS deployment in progress." in asked(serving)[1].details["drift"]
+
+
+def test_without_a_lock_the_rest_is_compared_and_that_is_said(serving: Desk) -> None:
+    locking.path(serving.context).unlink()
+    report, result = asked(serving)
+    assert (report.exit_code, result.details["drift"]) == (0, [])
+    assert "images are not compared" in serving.said.getvalue()
+    assert "there is no lock" in report.extra["note"]
+
+
+def test_a_refusal_is_the_result_of_its_service(serving: Desk) -> None:
+    serving.ecs.refusals["DescribeServices"] = [Refusal("AccessDeniedException", "not yours")]
+    report, result = asked(serving)
+    assert (report.exit_code, result.status) == (2, Status.FAILED)
+    assert "not yours" in result.message
+    assert "not known" in serving.said.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("reference", "deployed", "same"),
+    [
+        ("keys#token", "arn:aws:secretsmanager:us-east-1:000000000000:secret:keys-AbCdEf:token::", True),
+        ("keys", "arn:aws:secretsmanager:us-east-1:000000000000:secret:keys-AbCdEf", True),
+        (
+            "arn:aws:secretsmanager:us-east-1:000000000000:secret:keys-AbCdEf",
+            "arn:aws:secretsmanager:us-east-1:000000000000:secret:keys-AbCdEf",
+            True,
+        ),
+        ("keys#token", "arn:aws:secretsmanager:us-east-1:000000000000:secret:keys-AbCdEf:other::", False),
+        ("locks#token", "arn:aws:secretsmanager:us-east-1:000000000000:secret:keys-AbCdEf:token::", False),
+    ],
+)
+def test_a_secret_is_compared_by_its_name_and_key(serving: Desk, reference: str, deployed: str, *, same: bool) -> None:
+    (definition,) = serving.ecs.definitions.values()
+    definition["containerDefinitions"][0]["secrets"] = [{"name": "TOKEN", "valueFrom": deployed}]
+    serving.service(SERVICE + f"secrets: {{TOKEN: '{reference}'}}\n")
+    _, result = asked(serving)
+    assert (result.details["drift"] == []) is same, result.message
+
+
+def test_wrong_names_and_no_services_are_refused(desk: Desk) -> None:
+    with pytest.raises(UsageError, match="anser"):
+        status(desk.context, ["anser"])
+    (desk.root / "components/answer/service.yaml").unlink()
+    with pytest.raises(NothingSelected, match="no service"):
+        status(desk.context)
+
+
+def test_an_embedded_service_that_does_not_run_is_not_started(serving: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainshed.stages.status._stopped", lambda _context: True)
+    report, result = asked(serving)
+    assert (report.exit_code, result.cause) == (1, "stopped")
+    assert "trainshed local up" in result.message
+    assert serving.ecs.requests == []
