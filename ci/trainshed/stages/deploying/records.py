@@ -1,0 +1,150 @@
+"""What the ledger keeps of deployments: one event when a revision is about to be asked for, one when its end is known.
+
+Both have the kind ``deployment`` and the revision's ARN as key. The newest event of a revision tells its state; events that are older
+than states are read by their ``good``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainshed import owner
+from trainshed.ledger.records import Event
+from trainshed.stages.context import Context
+
+EVENT = "deployment"
+BEGUN, GOOD, BAD, ROLLED_BACK = "begun", "good", "bad", "rolled-back"
+_GOLDEN = "golden"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What is known of one revision.
+
+    ``state`` is its newest; ``proven`` tells whether it ever served well; ``deployment`` is the last that is known, empty before ECS
+    named it; ``golden`` is the digest that its golden requests are attached to, empty for none; ``at`` is seconds since 1970.
+    """
+
+    revision: str
+    state: str
+    proven: bool
+    unit: Mapping[str, Any] = field(default_factory=dict)
+    golden: str = ""
+    deployment: str = ""
+    digest: str = ""
+    model: Mapping[str, Any] | None = None
+    reason: str = ""
+    by: str = ""
+    at: float = 0.0
+
+    @property
+    def good(self) -> bool:
+        """Tell whether it may be gone back to: it served well, and nobody went back from it since."""
+        return self.state == GOOD
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    """What stays the same from a revision's first record to its last. ``previous`` is the revision that served before."""
+
+    component: str
+    service: str
+    revision: str
+    image: str
+    digest: str
+    model: Mapping[str, Any] | None
+    unit: Mapping[str, Any]
+    golden: str = ""
+    previous: str | None = None
+
+
+def begun(context: Context, story: Story, *, deployment: str = "") -> None:
+    """Record that a revision is asked for; once more, as soon as ECS named the deployment."""
+    _record(context, story, state=BEGUN, good=False, reason="", deployment=deployment)
+
+
+def ended(context: Context, story: Story, *, deployment: str, problem: str = "") -> None:
+    """Record how a revision's rollout ended: well, or with a problem."""
+    _record(context, story, state=BAD if problem else GOOD, good=not problem, reason=problem, deployment=deployment)
+
+
+def left(context: Context, service: str, known: Known, *, to: str) -> None:
+    """Record that somebody went back from a revision: it is no longer one to go back to."""
+    events = context.ledger.events(EVENT, context.config.environment.name, service, known.revision, limit=1)
+    document = {**(events[0].document if events else {}), "state": ROLLED_BACK, "good": False, "reason": f"rolled back to {to}"}
+    document |= {"by": _by(context), "build_url": context.build_url}
+    context.ledger.record_event(EVENT, context.config.environment.name, service, known.revision, document)
+
+
+def history(context: Context, service: str) -> list[Known]:
+    """Return every revision that the ledger knows of a service, by the own tier or above, the one that was told of last first."""
+    newest: dict[str, Event] = {}
+    proven: set[str] = set()
+    for event in context.ledger.events(EVENT, context.config.environment.name, service):
+        newest.setdefault(event.key, event)
+        if _state(event) == GOOD:
+            proven.add(event.key)
+    return [_known(event, proven=revision in proven) for revision, event in newest.items()]
+
+
+def known(context: Context, service: str, revision: str) -> Known | None:
+    """Return what is known of one revision."""
+    return next((found for found in history(context, service) if found.revision == revision), None)
+
+
+def proven(context: Context, service: str) -> list[Known]:
+    """Return the revisions that served well and that nobody went back from, the newest first."""
+    return [found for found in history(context, service) if found.good]
+
+
+def keep_golden(context: Context, content: bytes, digest: str) -> None:
+    """Keep a revision's golden requests, so that a rollback can ask them although the file has changed since."""
+    context.ledger.attach(digest, _GOLDEN, content)
+
+
+def golden_of(context: Context, digest: str) -> bytes | None:
+    """Return golden requests that were kept."""
+    return context.ledger.attachment(digest, _GOLDEN) if digest else None
+
+
+def _record(context: Context, story: Story, **state: Any) -> None:  # noqa: ANN401 - the fields of the document
+    document = {
+        "component": story.component,
+        "image": story.image,
+        "digest": story.digest,
+        "model": story.model,
+        "previous": story.previous,
+        "unit": story.unit,
+        "golden": story.golden,
+        "build_url": context.build_url,
+        "by": _by(context),
+        **state,
+    }
+    context.ledger.record_event(EVENT, context.config.environment.name, story.service, story.revision, document)
+
+
+def _by(context: Context) -> str:
+    return context.build_url or owner.mark()
+
+
+def _state(event: Event) -> str:
+    return str(event.document.get("state") or (GOOD if event.document.get("good") else BAD))
+
+
+def _known(event: Event, *, proven: bool) -> Known:
+    told = event.document
+    return Known(
+        revision=event.key,
+        state=_state(event),
+        proven=proven,
+        unit=told.get("unit") or {},
+        golden=told.get("golden") or "",
+        deployment=told.get("deployment") or "",
+        digest=told.get("digest") or "",
+        model=told.get("model"),
+        reason=told.get("reason") or "",
+        by=told.get("by") or told.get("build_url") or "",
+        at=event.created,
+    )
