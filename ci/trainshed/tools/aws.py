@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from trainshed.errors import RemoteError, TrainshedError, UsageError
 from trainshed.tools import process
@@ -59,6 +60,12 @@ class Refused(UsageError):
     def denied(self) -> bool:
         """Tell whether the caller may not do this."""
         return self.code in _DENIED
+
+
+class CredentialsExpired(RemoteError):
+    """The credentials ran out, and nobody renewed them: waiting does not help."""
+
+    permanent = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +144,15 @@ class Aws:
             process.pause(_FIRST_PAUSE * 2.0**attempt * random.uniform(0.5, 1.0))  # noqa: S311 - spreads clients, hides nothing
         raise AssertionError("the last attempt returns or raises")
 
+    def find(self, service: str, operation: str, /, *missing: str, **parameters: Any) -> dict[str, Any] | None:  # noqa: ANN401 - see the API
+        """Ask as `call` does; None where AWS answers with one of the codes in ``missing``: there is no such thing."""
+        try:
+            return self.call(service, operation, **parameters)
+        except Refused as refusal:
+            if refusal.code in missing:
+                return None
+            raise
+
     def pages(self, service: str, operation: str, /, **parameters: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - see the API
         """Ask an operation page by page, to the last one. Errors are those of `call`."""
         from botocore.paginate import Paginator
@@ -178,6 +194,8 @@ class Aws:
         config = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=60, **settings)
         address = self.endpoints.get(service) or self.endpoints.get("*")
         client: Any = self._session().client(service, endpoint_url=address, config=config)  # type: ignore[call-overload]
+        if service == "s3control" and address:
+            client.meta.events.register("before-sign.s3-control", _without_account)
         return client
 
     def _session(self) -> Session:
@@ -222,7 +240,8 @@ class Aws:
         code, said = _code(error), error.response.get("Error", {}).get("Message", "")
         message = f"{self._place(service)}: {operation} was refused: {code}: {said}"
         if code in _EXPIRED:
-            return RemoteError(f"{self._place(service)}: the credentials ran out: {said}", next_step="Renew them, then run it again.")
+            expired = f"{self._place(service)}: the credentials ran out: {said}"
+            return CredentialsExpired(expired, next_step="Renew them, then run it again.")
         if code in _THROTTLED or _status(error) >= _SERVER_ERROR:
             return RemoteError(message, next_step="Wait a minute, then run it again.")
         step = "Check the credentials and what their role may do." if code in _DENIED else "Mend what the message names."
@@ -245,6 +264,13 @@ def _models() -> Loader:
     from botocore.loaders import create_loader
 
     return create_loader()
+
+
+def _without_account(request: Any, **_: object) -> None:  # noqa: ANN401 - botocore's own
+    """Take the account out of ``ACCOUNT.host``: an emulator has no name for each; the account is in a header as well."""
+    parts = urlsplit(request.url)
+    account = request.headers.get("x-amz-account-id", "")
+    request.url = parts._replace(netloc=parts.netloc.removeprefix(f"{account}.")).geturl()
 
 
 def _code(error: ClientError) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,11 @@ from trainshed.tools.aws import Aws
 from trainshed.tools.http import Http
 
 _DESCRIBED_AT_ONCE = 100
+_SERVICES_AT_ONCE = 10
+_REVISIONS_AT_ONCE = 20
 _POLL_EMBEDDED, _POLL_ECS = 0.25, 5.0
+_PATIENCE_SECONDS = 300.0
+_SETTLING_LOOKS = 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,8 @@ class Deployment:
     desired: int
     running: int
     failed: int
+    pending: int = 0
+    created: datetime | None = None
 
     @property
     def primary(self) -> bool:
@@ -65,6 +71,30 @@ class ServiceState:
     def deployment(self, identity: str) -> Deployment | None:
         """Return a deployment by its id, None when ECS has forgotten it."""
         return next((deployment for deployment in self.deployments if deployment.id == identity), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceDeployment:
+    """What ECS keeps of a deployment, also after the service no longer lists it. ``revision`` is the task definition's ARN.
+
+    ``status`` such as SUCCESSFUL, STOPPED or ROLLBACK_SUCCESSFUL; ``alarms`` are those that went off.
+    """
+
+    status: str
+    reason: str
+    revision: str
+    created: datetime | None
+    alarms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Definition:
+    """A task definition as ECS keeps it, with its tags."""
+
+    arn: str
+    active: bool
+    document: Mapping[str, Any] = field(repr=False)
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,11 +147,16 @@ class Ecs:
         cluster: its name or ARN.
         embedded: address of the embedded service, empty for ECS itself.
         poll: seconds between two looks at a deployment; None: what the service bears.
+
+    Attributes:
+        patience: seconds that ECS may give no answer before who follows a deployment gives up.
+        settling: seconds within which an answer of ECS may be older than a change that was made.
     """
 
     def __init__(self, aws: Aws, *, cluster: str, embedded: str = "", poll: float | None = None) -> None:
         self.aws, self.cluster, self._own = aws, cluster, embedded
         self.poll = poll if poll is not None else _POLL_EMBEDDED if embedded else _POLL_ECS
+        self.patience, self.settling = _PATIENCE_SECONDS, _SETTLING_LOOKS * self.poll
 
     @property
     def region(self) -> str:
@@ -150,17 +185,73 @@ class Ecs:
         found = [service for service in answer.get("services", []) if service["status"] != "INACTIVE"]
         return _service(found[0]) if found else None
 
+    def services(self) -> Iterator[ServiceState]:
+        """Yield every service of the cluster."""
+        for page in self.aws.pages("ecs", "list_services", cluster=self.cluster):
+            for names in _batches(page.get("serviceArns", []), _SERVICES_AT_ONCE):
+                answer = self._call("describe_services", cluster=self.cluster, services=names)
+                yield from (_service(found) for found in answer.get("services", []) if found["status"] != "INACTIVE")
+
     def task_definition(self, revision: str) -> dict[str, Any]:
         """Return a task definition by its ARN."""
-        answer: dict[str, Any] = self._call("describe_task_definition", taskDefinition=revision)["taskDefinition"]
-        return answer
+        return dict(self.definition(revision).document)
+
+    def definition(self, revision: str) -> Definition:
+        """Return a task definition, by its ARN or ``family:revision``, with its tags."""
+        answer = self._call("describe_task_definition", taskDefinition=revision, include=["TAGS"])
+        document = answer["taskDefinition"]
+        return Definition(
+            arn=document["taskDefinitionArn"],
+            active=document.get("status") == "ACTIVE",
+            document=document,
+            tags={tag["key"]: tag.get("value", "") for tag in answer.get("tags", [])},
+        )
+
+    def revisions(self, family: str) -> Iterator[str]:
+        """Yield the ARNs of a family's active revisions, the newest first."""
+        for page in self.aws.pages("ecs", "list_task_definitions", familyPrefix=family, status="ACTIVE", sort="DESC"):
+            # The filter takes every family that begins so.
+            yield from (arn for arn in page.get("taskDefinitionArns", []) if arn.rpartition("/")[2].rpartition(":")[0] == family)
+
+    def deregister(self, revision: str) -> None:
+        """Take a revision out of use: nothing new may be started from it."""
+        self._call("deregister_task_definition", taskDefinition=revision)
+
+    def service_deployments(self, service: str) -> list[ServiceDeployment]:
+        """Return a service's deployments of the last weeks, the newest first, also those that it no longer lists."""
+        briefs = self._call("list_service_deployments", cluster=self.cluster, service=service).get("serviceDeployments", [])
+        briefs = briefs[:_REVISIONS_AT_ONCE]
+        if not briefs:
+            return []
+        arns = [brief["serviceDeploymentArn"] for brief in briefs]
+        answer = self._call("describe_service_deployments", serviceDeploymentArns=arns)
+        targets = {found["targetServiceRevisionArn"] for found in briefs if "targetServiceRevisionArn" in found}
+        revisions = {found["serviceRevisionArn"]: found.get("taskDefinition", "") for found in self._service_revisions(sorted(targets))}
+        found = [_service_deployment(document, revisions) for document in answer.get("serviceDeployments", [])]
+        return sorted(found, key=lambda one: one.created.timestamp() if one.created else 0.0, reverse=True)
+
+    def resolved(self, state: ServiceState, revision: str) -> dict[str, str]:
+        """Return the digests, by container, that ECS resolved for a revision that a service runs now; empty when it names none."""
+        arns = [found["arn"] for found in state.document.get("currentServiceRevisions", []) if "arn" in found]
+        return {
+            image["containerName"]: image["imageDigest"]
+            for found in self._service_revisions(arns)
+            if found.get("taskDefinition") == revision
+            for image in found.get("containerImages", [])
+            if image.get("imageDigest")
+        }
+
+    def _service_revisions(self, arns: Sequence[str]) -> list[dict[str, Any]]:
+        batches = (self._call("describe_service_revisions", serviceRevisionArns=some) for some in _batches(arns, _REVISIONS_AT_ONCE))
+        return [found for answer in batches for found in answer.get("serviceRevisions", [])]
 
     def register(self, definition: Mapping[str, Any]) -> str:
         """Register a new revision of a task definition; return its ARN."""
         return str(self._call("register_task_definition", **definition)["taskDefinition"]["taskDefinitionArn"])
 
-    def create_service(self, name: str, revision: str, parameters: Mapping[str, Any]) -> ServiceState:
-        """Create a service."""
+    def create_service(self, name: str, revision: str, parameters: Mapping[str, Any], *, token: str = "") -> ServiceState:
+        """Create a service. The same ``token`` again creates no second one."""
+        parameters = {**parameters, **({"clientToken": token} if token else {})}
         answer = self._call("create_service", cluster=self.cluster, serviceName=name, taskDefinition=revision, **parameters)
         return _service(answer["service"])
 
@@ -175,8 +266,8 @@ class Ecs:
         pages = self.aws.pages("ecs", "list_tasks", cluster=self.cluster, serviceName=service, desiredStatus=wanted)
         arns = [arn for page in pages for arn in page.get("taskArns", [])]
         found: list[Task] = []
-        for start in range(0, len(arns), _DESCRIBED_AT_ONCE):
-            answer = self._call("describe_tasks", cluster=self.cluster, tasks=arns[start : start + _DESCRIBED_AT_ONCE])
+        for some in _batches(arns, _DESCRIBED_AT_ONCE):
+            answer = self._call("describe_tasks", cluster=self.cluster, tasks=some)
             found += [_task(task) for task in answer.get("tasks", [])]
         return tuple(found)
 
@@ -254,7 +345,24 @@ def _deployment(document: Mapping[str, Any]) -> Deployment:
         desired=document.get("desiredCount", 0),
         running=document.get("runningCount", 0),
         failed=document.get("failedTasks", 0),
+        pending=document.get("pendingCount", 0),
+        created=document.get("createdAt"),
     )
+
+
+def _service_deployment(document: Mapping[str, Any], revisions: Mapping[str, str]) -> ServiceDeployment:
+    target = document.get("targetServiceRevision", {}).get("arn", "")
+    return ServiceDeployment(
+        status=document.get("status", ""),
+        reason=document.get("statusReason", ""),
+        revision=revisions.get(target, ""),
+        created=document.get("createdAt"),
+        alarms=tuple(document.get("alarms", {}).get("triggeredAlarmNames", [])),
+    )
+
+
+def _batches(arns: Sequence[str], size: int) -> Iterator[list[str]]:
+    return (list(arns[start : start + size]) for start in range(0, len(arns), size))
 
 
 def _task(document: Mapping[str, Any]) -> Task:

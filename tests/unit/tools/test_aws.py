@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from trainshed.errors import RemoteError, UsageError
-from trainshed.tools.aws import Aws, Refused
+from trainshed.tools.aws import Aws, CredentialsExpired, Refused
 
 pytestmark = pytest.mark.sockets
 Answer = tuple[int, dict[str, Any]] | None
@@ -134,9 +134,10 @@ def test_credentials_that_ran_out_are_read_anew(aws: Aws, script: Script, monkey
 
 def test_credentials_that_stay_stale_are_said(aws: Aws, script: Script) -> None:
     script.answers = [refusal("ExpiredTokenException")]
-    with pytest.raises(RemoteError, match="the credentials ran out") as caught:
+    with pytest.raises(CredentialsExpired, match="the credentials ran out") as caught:
         aws.call("ecs", "list_clusters")
     assert "Renew" in caught.value.next_step
+    assert caught.value.permanent
     assert len(script.keys) == 2
 
 
