@@ -198,8 +198,13 @@ def _ecr(url: str, told: Any) -> EcrPlace | None:  # noqa: ANN401 - checked here
         parts = re.fullmatch(r"(\d{12})/([a-z]{2}(?:-[a-z]+)+-\d)", told) if isinstance(told, str) else None
         if parts is None:
             raise ValueError(f'ecr: expected "ACCOUNT/REGION", such as "123456789012/eu-west-1", not {told!r}')
-    else:
-        parts = _ECR_HOST.fullmatch(url.partition("/")[0])
+        return EcrPlace(account=parts[1], region=parts[2])
+    return ecr_place(url.partition("/")[0])
+
+
+def ecr_place(host: str) -> EcrPlace | None:
+    """Tell which ECR a registry is by its name; None for another registry."""
+    parts = _ECR_HOST.fullmatch(host)
     return EcrPlace(account=parts[1], region=parts[2]) if parts is not None else None
 
 

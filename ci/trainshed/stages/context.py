@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,8 +10,9 @@ from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
-from trainshed import settings
+from trainshed import settings, values
 from trainshed.errors import problems
+from trainshed.images import references as image
 
 if TYPE_CHECKING:
     from trainshed.config import Config
@@ -20,12 +22,14 @@ if TYPE_CHECKING:
     from trainshed.settings import Tier
     from trainshed.tools.aws import Aws
     from trainshed.tools.builder import BuildClient
+    from trainshed.tools.credentials import Login
     from trainshed.tools.docker import Engine
     from trainshed.tools.ecr import Ecr
     from trainshed.tools.ecs import Ecs
     from trainshed.tools.jenkins import Jenkins
     from trainshed.tools.kubeflow import KubeflowClient
     from trainshed.tools.registry import RegistryClient
+    from trainshed.values import EcrPlace
 
 T = TypeVar("T")
 
@@ -53,6 +57,8 @@ class Context:
     console: Console
     tier: Tier
     closing: ExitStack = field(default_factory=ExitStack)
+    _ecrs: dict[EcrPlace, Ecr] = field(default_factory=dict, repr=False)
+    _lock: RLock = field(default_factory=RLock, repr=False)
 
     @opened
     def ledger(self) -> Ledger:
@@ -83,7 +89,7 @@ class Context:
         """Connect to the container engine: the reachable one, else the project's own on its private socket."""
         from trainshed.tools.docker import Engine
 
-        engine = self.closing.enter_context(Engine.connect(self.embedded.engine_host()))
+        engine = self.closing.enter_context(Engine.connect(self.embedded.engine_host(), login=self.login))
         engine.sweep()  # what killed commands left behind
         return engine
 
@@ -110,7 +116,7 @@ class Context:
         if registry is None:
             self.embedded.registry_address()  # a lock names it by its address alone, so that nobody else may start it
         insecure = () if registry is None or not registry.insecure else (registry.url.partition("/")[0],)
-        return self.closing.enter_context(RegistryClient(insecure=insecure))
+        return self.closing.enter_context(RegistryClient(insecure=insecure, login=self.login))
 
     @opened
     def kubeflow(self) -> KubeflowClient:
@@ -139,12 +145,42 @@ class Context:
     @opened
     def ecr(self) -> Ecr | None:
         """Return the registry's side of AWS; None where the environment's registry is not ECR."""
+        registry = self.config.environment.registry
+        return None if registry is None or registry.ecr is None else self._ecr_of(registry.ecr)
+
+    def login(self, host: str) -> Login | None:
+        """Return the log-in for a registry (``host[:port]``), None for none: ECR's own, for others what Docker keeps.
+
+        Raises:
+            UsageError: AWS gives no token to these credentials; or Docker's ``config.json`` is broken.
+            RemoteError: AWS could not be asked.
+            ToolMissing: a credential helper is missing or fails.
+        """
+        from trainshed.tools import credentials
+
+        return self.token(host) or credentials.lookup(host)
+
+    def token(self, host: str) -> Login | None:
+        """Return ECR's log-in for a registry, None where it is not ECR: what clients of Docker's do not find by themselves."""
+        registry = self.config.environment.registry
+        own = registry.ecr if registry is not None and registry.url.partition("/")[0] == host else None
+        place = own or values.ecr_place(host)
+        return None if place is None else self._ecr_of(place).login(host)
+
+    def tokens(self, references: Iterable[str]) -> dict[str, Login]:
+        """Return ECR's log-ins for what images are pulled from or pushed to, by host."""
+        hosts = {image.parse(reference).host for reference in references}
+        return {host: login for host in sorted(hosts) if (login := self.token(host)) is not None}
+
+    def _ecr_of(self, place: EcrPlace) -> Ecr:
+        """Return the one `Ecr` of a place: it keeps the token."""
         from trainshed.tools.ecr import Ecr
 
-        registry = self.config.environment.registry
-        if registry is None or registry.ecr is None:
-            return None
-        return Ecr(self.aws.elsewhere(registry.ecr.region), account=registry.ecr.account)
+        with self._lock:
+            if place not in self._ecrs:
+                aws = self.aws.elsewhere(place.region)
+                self._ecrs[place] = Ecr(aws, account=place.account, on_secret=self.console.add_secret)
+            return self._ecrs[place]
 
     @opened
     def prediction(self) -> Ecs:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from trainshed import settings
 from trainshed.errors import RemoteError, ToolMissing
-from trainshed.tools import process
+from trainshed.tools import credentials, process
+from trainshed.tools.credentials import Login
 
 _WITHOUT_PLUGIN = 23  # from this major version on, the client needs the buildx plugin for BuildKit
 _PROBE_SECONDS = 20.0
@@ -23,7 +24,8 @@ class Order:
     """One build.
 
     ``context`` is a tar (a folder would let BuildKit reuse a replaced file of the same size and time); ``dockerfile`` is its
-    name in there; ``secrets`` maps ids to files, and ``masked`` are the texts of theirs that no log may hold; ``timeout`` in seconds.
+    name in there; ``secrets`` maps ids to files, and ``masked`` are the texts of theirs that no log may hold; ``logins`` are those of
+    registries by host that the client does not find by itself; ``timeout`` in seconds.
     """
 
     context: Path
@@ -34,6 +36,7 @@ class Order:
     args: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, Path] = field(default_factory=dict)
     masked: Sequence[str] = field(default=(), repr=False)
+    logins: Mapping[str, Login] = field(default_factory=dict)
     platform: str = ""
     timeout: float | None = None
 
@@ -91,14 +94,15 @@ class BuildClient:
             RemoteError: the engine went away.
             Interrupted: SIGTERM or SIGINT arrived.
         """
-        with tempfile.TemporaryDirectory() as folder, order.context.open("rb") as context:
+        lent = credentials.lent(order.logins, within=order.context.parent)
+        with tempfile.TemporaryDirectory() as folder, order.context.open("rb") as context, lent as variables:
             iid = Path(folder, "iid")
             try:
                 process.run(
                     self.arguments(order, iid),
                     log=order.log,
                     stdin=context,
-                    environment=self.environment(),
+                    environment={**self.environment(), **variables},
                     timeout=order.timeout,
                     secrets=order.masked,
                 )

@@ -6,18 +6,20 @@ import base64
 import binascii
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainshed import settings
+from trainshed import files, settings
 from trainshed.errors import ToolMissing, UsageError
 from trainshed.tools import process
 
 HUB = "docker.io"
 _HUB_KEYS = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io")
 _TOKEN_USER = "<token>"  # noqa: S105 - what a helper answers as the name when its secret is an identity token
+_FILE = "config.json"
 _HELPER_SECONDS = 30.0
 _NONE_KEPT = "credentials not found"
 
@@ -41,11 +43,11 @@ def lookup(registry: str, *, folder: Path | None = None) -> Login | None:
         UsageError: ``config.json`` is broken.
         ToolMissing: a credential helper that it names is missing or fails.
     """
-    file = (folder or _folder()) / "config.json"
+    file = (folder or _folder()) / _FILE
     document = _read(file)
     helpers = document.get("credHelpers") or {}
     for key in _keys(registry):
-        if key in helpers:
+        if helpers.get(key):
             return _ask(str(helpers[key]), key)
     stored = document.get("auths") or {}
     for key in _keys(registry):
@@ -53,12 +55,49 @@ def lookup(registry: str, *, folder: Path | None = None) -> Login | None:
         if isinstance(entry, dict) and (entry.get("auth") or entry.get("identitytoken")):
             return _decoded(entry, f"{file}: auths.{key}")
     store = document.get("credsStore")
-    if store:
+    if store and not any(key in helpers for key in _keys(registry)):  # an empty helper says: what stands in the file, and no store
         for key in _keys(registry):
             found = _ask(str(store), key)
             if found is not None:
                 return found
     return None
+
+
+@contextmanager
+def lent(logins: Mapping[str, Login], *, within: Path, folder: Path | None = None) -> Iterator[dict[str, str]]:
+    """Yield the variables that tell a client of Docker's these log-ins by host, beside all that the user's own folder holds.
+
+    The log-ins stand in a folder of this process alone, which is gone afterwards. All else there (plugins, contexts, builders) are
+    links to the user's own, so that what the client keeps is kept. Without log-ins nothing is made, and no variable is needed.
+
+    Args:
+        within: where the folder is made; what a killed process left there is swept.
+        folder: the user's own; by default ``DOCKER_CONFIG``, else ``~/.docker``.
+
+    Raises:
+        UsageError: the user's ``config.json`` is broken.
+    """
+    if not logins:
+        yield {}
+        return
+    users = (folder or _folder()).absolute()
+    document = dict(_read(users / _FILE))
+    # Docker's clients ask the one store for every host, unless a helper is named for it: an empty one means this file.
+    document["credHelpers"] = {**(document.get("credHelpers") or {}), **dict.fromkeys(logins, "")}
+    document["auths"] = {**(document.get("auths") or {}), **{host: _encoded(login) for host, login in logins.items()}}
+    with files.scratch(within, "docker") as own:
+        for entry in users.iterdir() if users.is_dir() else ():
+            if entry.name != _FILE:
+                (own / entry.name).symlink_to(entry)
+        files.write_bytes(own / _FILE, json.dumps(document).encode(), mode=0o600)
+        # A client that keeps its first builder would make the folder for it in ours.
+        yield {"DOCKER_CONFIG": str(own), "BUILDX_CONFIG": settings.variable("BUILDX_CONFIG") or str(users / "buildx")}
+
+
+def _encoded(login: Login) -> dict[str, str]:
+    if login.identity_token:
+        return {"identitytoken": login.identity_token}
+    return {"auth": base64.b64encode(f"{login.username}:{login.password}".encode()).decode()}
 
 
 def _folder() -> Path:

@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any, Self
 from trainshed import owner, settings
 from trainshed.errors import Interrupted, RemoteError, ToolMissing, TrainshedError, WorkFailed
 from trainshed.images import references
-from trainshed.tools import credentials, docker_archive, process
+from trainshed.tools import credentials, docker_archive, process, registry
 
 if TYPE_CHECKING:
     import docker
+
+    from trainshed.tools.credentials import Login
 
 OWNER_LABEL = "io.trainshed.owner"
 TEMPORARY = "trainshed.invalid"
@@ -33,7 +35,11 @@ TEMPORARY = "trainshed.invalid"
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 _CALL_SECONDS = 120
 _PUSHES = 5
-_FINAL = ("denied", "unauthorized", "no basic auth", "authentication required", "forbidden", "immutable", "name unknown", "does not exist")
+_FINAL = (
+    *("denied", "unauthorized", "no basic auth", "authentication required", "forbidden"),
+    *("immutable", "name unknown", "does not exist", "quota", "maximum allowed", "limit exceeded"),
+)
+_RAN_OUT = "token has expired"  # what ECR says behind "denied": the next try takes a new one
 _SETTLE_SECONDS, _LOG_SECONDS, _LEAST_SECONDS = 3.0, 10.0, 0.1
 
 
@@ -91,14 +97,21 @@ class Exit:
 class Engine:
     """A connection to an engine; thread-safe, a context manager. Make it with `connect`."""
 
-    def __init__(self, api: docker.APIClient, host: str, version: str) -> None:
+    def __init__(
+        self, api: docker.APIClient, host: str, version: str, *, login: Callable[[str], Login | None] = credentials.lookup
+    ) -> None:
         self._api, self.host, self.version = api, host, version
+        self._login = login
         self._in_flight = 0
         self._lock = threading.Lock()
 
     @classmethod
-    def connect(cls, host: str | None = None) -> Engine:
+    def connect(cls, host: str | None = None, *, login: Callable[[str], Login | None] = credentials.lookup) -> Engine:
         """Connect to the engine at ``host`` (as in ``DOCKER_HOST``); None takes the client's default.
+
+        Args:
+            host: the engine's address.
+            login: finds the log-in of a registry's host; by default Docker's own.
 
         Raises:
             ToolMissing: it cannot be reached or is too old.
@@ -115,7 +128,7 @@ class Engine:
         except (docker.errors.DockerException, OSError) as error:
             message = f"no container engine answers at {address}: {_refusal(error)}"
             raise ToolMissing(message, next_step="Start it, or run `trainshed doctor` to see what is missing.") from error
-        return cls(api, address, version)
+        return cls(api, address, version, login=login)
 
     def __enter__(self) -> Self:
         return self
@@ -178,7 +191,7 @@ class Engine:
                 found = present()
                 if found is not None:
                     return found
-                if attempt == _PUSHES - 1 or any(word in error.message.lower() for word in _FINAL):
+                if attempt == _PUSHES - 1 or _final(error.message.removeprefix(f"push of {reference}: ")):
                     raise
                 process.pause(0.25 * 2.0**attempt * random.uniform(0.5, 1.5))  # noqa: S311 - spreads clients, hides nothing
         raise AssertionError("the last attempt returns or raises")
@@ -192,7 +205,7 @@ class Engine:
         what = f"pull of {reference}"
 
         def transfer() -> None:
-            _transfer(what, self._api.pull(reference, stream=True, decode=True, auth_config=_auth(reference)))
+            _transfer(what, self._api.pull(reference, stream=True, decode=True, auth_config=self._auth(reference)))
 
         with self._asking(what):
             process.interruptible(transfer)
@@ -266,13 +279,21 @@ class Engine:
         name, _, tag = reference.rpartition(":")
 
         def transfer() -> None:
-            _transfer(what, self._api.push(name, tag, stream=True, decode=True, auth_config=_auth(reference)), note)
+            _transfer(what, self._api.push(name, tag, stream=True, decode=True, auth_config=self._auth(reference)), note)
 
         with self._asking(what):
             process.interruptible(transfer)
         if not digests:
             raise RemoteError(f"{what}: the engine named no digest", next_step="Run again.")
         return digests[-1]
+
+    def _auth(self, reference: str) -> dict[str, str] | None:
+        login = self._login(references.parse(reference).host)
+        if login is None:
+            return None
+        if login.identity_token:
+            return {"identitytoken": login.identity_token}
+        return {"username": login.username, "password": login.password}
 
     def _create(self, job: Job) -> str:
         with self._lock:
@@ -425,15 +446,6 @@ def _tag_alive(tag: str) -> bool | None:
     return owner.alive(f"{owner.host()}:{rest.replace('-', ':')}") if machine == _machine() else None
 
 
-def _auth(reference: str) -> dict[str, str] | None:
-    login = credentials.lookup(references.parse(reference).host)
-    if login is None:
-        return None
-    if login.identity_token:
-        return {"identitytoken": login.identity_token}
-    return {"username": login.username, "password": login.password}
-
-
 def _transfer(what: str, events: Iterator[Any], note: Callable[[Mapping[str, Any]], None] = lambda _: None) -> None:
     """Read a push or pull to its end, whatever comes, so that its connection is given back; its errors come as events."""
     said = ""
@@ -441,7 +453,15 @@ def _transfer(what: str, events: Iterator[Any], note: Callable[[Mapping[str, Any
         said = said or str(event.get("error", "")).strip()
         note(event)
     if said:
-        raise RemoteError(f"{what}: {said[:500]}", next_step="Check the registry and the log-in, then run again.")
+        unknown = "name unknown" in said.lower() and what.startswith("push")
+        step = registry.ENSURE if unknown else "Check the registry and the log-in, then run again."
+        raise RemoteError(f"{what}: {said[:500]}", next_step=step)
+
+
+def _final(said: str) -> bool:
+    """Tell whether a registry's refusal stays one: a permission, a quota or a tag that is taken does, too many requests do not."""
+    lowered = said.lower()
+    return _RAN_OUT not in lowered and any(word in lowered for word in _FINAL)
 
 
 def _refusal(error: BaseException) -> str:

@@ -8,12 +8,14 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
-from trainshed.errors import RemoteError
+from trainshed import values
+from trainshed.errors import RemoteError, UsageError
 from trainshed.images import references
 from trainshed.tools import credentials
 from trainshed.tools.credentials import HUB, Login
@@ -30,6 +32,9 @@ _MISSING = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND"})  # the l
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _NOT_AUTHENTICATED, _FORBIDDEN, _NOT_FOUND, _TOO_MANY, _BROKEN = 401, 403, 404, 429, 500
 _TOKEN_SECONDS, _TOKEN_MARGIN = 60.0, 10.0
+_TAKEN = "already exists"  # ECR, of an immutable tag: 400, TAG_INVALID
+ENSURE = "Make its repository: on ECR, run `trainshed registry ensure`; then run again."
+"""The next step where a push finds no repository: most registries make one then, ECR does not."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,11 @@ class _Passes:
         with self.lock:
             self.held[key] = (value, time.monotonic() + seconds)
 
+    def drop(self, key: tuple[str, str, str], value: str) -> None:
+        with self.lock:
+            if self.held.get(key, ("", 0.0))[0] == value:
+                del self.held[key]
+
 
 class RegistryClient:
     """A client of all registries; thread-safe, a context manager.
@@ -87,23 +97,27 @@ class RegistryClient:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def digest(self, reference: str) -> str | None:
+    def digest(self, reference: str, *, fetch: bool = False) -> str | None:
         """Return the digest that a reference has now; None only when the registry itself says that there is no such image.
+
+        Args:
+            reference: what to look up.
+            fetch: ask for the manifest itself, so that a cache in front of another registry takes it over.
 
         Raises:
             UsageError: the reference is malformed.
             RemoteError: the registry could not be asked, refused, or gave no sense.
         """
         target = _Target.of(reference)
-        response = self._manifest(target, "HEAD")
+        response = self._manifest(target, "GET" if fetch else "HEAD")
         if response.status == _NOT_FOUND:
             # An answer to HEAD has no body: only the registry's own words tell its "missing" from any proxy's 404.
             response = self._manifest(target, "GET")
             if response.status == _NOT_FOUND:
                 _confirm_missing(response)
                 return None
-        _check(response)
-        named = response.headers.get("docker-content-digest", "")
+        require_ok(response)
+        named = response.headers.get("docker-content-digest", "") or _digest_of(response)
         if not _DIGEST.fullmatch(named):
             raise RemoteError(f"{response.place}: gave no digest of the image", next_step="Check that the address is a registry's.")
         return named
@@ -119,8 +133,9 @@ class RegistryClient:
         if response.status == _NOT_FOUND:
             _confirm_missing(response)
             raise RemoteError(f"{reference}: no such image", next_step="Build and push it first.")
-        _check(response)
-        asked = target.selector if _DIGEST.fullmatch(target.selector) else response.headers.get("docker-content-digest", "")
+        require_ok(response)
+        told = response.headers.get("docker-content-digest") or _digest_of(response)  # ECR tells it in its answers to HEAD only
+        asked = target.selector if _DIGEST.fullmatch(target.selector) else told
         return _verified(response, asked), response.headers.get("content-type", _MANIFESTS[-1]).partition(";")[0]
 
     def config(self, reference: str, *, platform: str = "linux/amd64") -> bytes:
@@ -142,17 +157,88 @@ class RegistryClient:
             raise RemoteError(f"{reference}: is not an image", next_step="Check the reference.")
         url = f"{self._base(target.host)}/v2/{target.repository}/blobs/{digest}"
         response = self._request("GET", url, target, action="pull", redirects=True)
-        _check(response)
+        require_ok(response)
         return _verified(response, digest)
 
     def tag(self, reference: str, new_tag: str) -> str:
-        """Give an image one more tag in its repository; return its digest."""
+        """Give an image one more tag in its repository; return its digest.
+
+        Raises:
+            RemoteError: as `manifest`.
+            UsageError: the tag is immutable, and names another image.
+        """
         content, kind = self.manifest(reference)
         target = _Target.of(reference)
+        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
         url = f"{self._base(target.host)}/v2/{target.repository}/manifests/{new_tag}"
         response = self._request("PUT", url, target, action="pull,push", headers={"Content-Type": kind}, body=content)
-        _check(response)
-        return f"sha256:{hashlib.sha256(content).hexdigest()}"
+        if is_taken(response):
+            found = self.digest(f"{target.host}/{target.repository}:{new_tag}")
+            if found is not None:
+                return same_image(f"{target.host}/{target.repository}:{new_tag}", found, digest)
+        require_ok(response)
+        return digest
+
+    def tags(self, repository: str) -> set[str]:
+        """Return all tags of a repository (``host/path``), none when the registry does not know it.
+
+        Raises:
+            RemoteError: as `digest`.
+        """
+        found: set[str] = set()
+        path = "tags/list"
+        while path:
+            response = self.ask("GET", repository, path)
+            if response.status == _NOT_FOUND:
+                _confirm_missing(response)
+                return found
+            require_ok(response)
+            found.update(response.json().get("tags") or ())
+            path = following(response)
+        return found
+
+    def ask(  # noqa: PLR0913 - what a request is made of
+        self,
+        method: str,
+        repository: str,
+        path: str,
+        *,
+        action: str = "pull",
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> Response:
+        """Ask the registry of a repository (``host/path``) for what is below it, such as ``blobs/sha256:…``; return any answer.
+
+        Args:
+            method: of HTTP.
+            repository: whose log-in is used.
+            path: below the repository; or an address that the registry gave: another host is sent no log-in.
+            action: ``pull`` or ``pull,push``.
+            headers: more of them.
+            body: to send.
+        """
+        target, url, own = self._addressed(repository, path)
+        if not own:
+            return self._http.request(method, url, headers=headers, body=body)
+        return self._request(method, url, target, action=action, headers=headers, body=body)
+
+    @contextmanager
+    def stream(self, repository: str, path: str, *, start: int = 0) -> Iterator[tuple[Response, Iterator[bytes]]]:
+        """Yield the answer to GET below a repository, and its content in pieces, from an offset on where the registry can do that."""
+        target, url, _ = self._addressed(repository, path)
+        require = self._request("HEAD", url, target, action="pull", redirects=True)  # a challenge is answered here
+        require_ok(require)
+        known = self._passes.get((target.host, target.repository, "pull"))
+        headers = {**({"Range": f"bytes={start}-"} if start else {}), **({"Authorization": known} if known else {})}
+        with self._http.stream(url, headers=headers) as answer:
+            yield answer
+
+    def _addressed(self, repository: str, path: str) -> tuple[_Target, str, bool]:
+        """Return the target, the address, and whether that is the registry's own."""
+        target = _Target.of(repository)
+        base = self._base(target.host)
+        url = urljoin(f"{base}/v2/{target.repository}/", path if path.startswith(("/", "http://", "https://")) else f"./{path}")
+        return target, url, urlsplit(url)[:2] == urlsplit(base)[:2]
 
     def ping(self, address: str) -> None:
         """Check that a registry answers at ``host[:port]`` and takes the log-in.
@@ -162,7 +248,7 @@ class RegistryClient:
         """
         target = _Target(address.partition("/")[0], "", "")
         response = self._request("GET", f"{self._base(target.host)}/v2/", target, action="")
-        _check(response)
+        require_ok(response)
 
     def _base(self, host: str) -> str:
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
@@ -188,6 +274,10 @@ class RegistryClient:
         known = self._passes.get(key)
         sent = {**(headers or {}), **({"Authorization": known} if known else {})}
         response = self._http.request(method, url, headers=sent, body=body, redirects=redirects)
+        if known and response.status == _FORBIDDEN:  # so ECR answers to a log-in that has ended: asked for anew, without
+            self._passes.drop(key, known)
+            again = self._http.request(method, url, headers=headers or {}, body=body, redirects=redirects)
+            response = again if again.status == _NOT_AUTHENTICATED else response
         if response.status != _NOT_AUTHENTICATED:
             return response
         granted, seconds = self._log_in(response, target, action)
@@ -220,7 +310,7 @@ class RegistryClient:
             response = self._http.request("GET", f"{realm}{'&' if parts.query else '?'}{urlencode(wanted)}", headers=headers)
         if response.status in {_NOT_AUTHENTICATED, _FORBIDDEN}:
             raise _refused(response.place, host)
-        _check(response)
+        require_ok(response)
         return _granted(response)
 
 
@@ -242,8 +332,29 @@ def _challenge(header: str) -> tuple[str, dict[str, str]]:
     return scheme.lower(), {name.lower(): value for name, value in re.findall(r'(\w+)="([^"]*)"', rest)}
 
 
+def is_taken(response: Response) -> bool:
+    """Tell whether a registry refused to give a tag anew because its tags are immutable; also one that names the same image already."""
+    said = " ".join(str(error.get("message") or "") for error in _errors(response))
+    return response.status in {400, 409} and "immutable" in said and _TAKEN in said
+
+
+def same_image(reference: str, found: str, wanted: str) -> str:
+    """Return the digest of a tag that was there already: it must be the one that was wanted.
+
+    Raises:
+        UsageError: it is another.
+    """
+    if found != wanted:
+        message = f"{reference}: its tag is immutable and stands for {found}, not for {wanted}"
+        raise UsageError(message, next_step="Choose another tag; an immutable one never moves.")
+    return found
+
+
 def _refused(where: str, host: str) -> RemoteError:
-    return RemoteError(f"{where}: refused the log-in of {host} (401)", next_step=f"Run `docker login {host}` as the user who runs this.")
+    step = f"Run `docker login {host}` as the user who runs this."
+    if values.ecr_place(host.partition("/")[0]) is not None:
+        step = "Check that the identity which runs this may work on this registry, and run again."
+    return RemoteError(f"{where}: refused the log-in of {host} (401)", next_step=step)
 
 
 def _errors(response: Response) -> list[Mapping[str, Any]]:
@@ -262,7 +373,14 @@ def _confirm_missing(response: Response) -> None:
         raise RemoteError(message, next_step="Check the registry's address and the proxies before it.")
 
 
-def _check(response: Response) -> None:
+def following(response: Response) -> str:
+    """Return the address of the next page of a list, empty after the last one."""
+    found = re.search(r'<([^>]+)>\s*;\s*rel="?next"?', response.headers.get("link", ""))
+    return found[1] if found else ""
+
+
+def require_ok(response: Response) -> None:
+    """Raise `RemoteError`, with the registry's own words, unless the answer is a good one."""
     if response.ok:
         return
     if response.status == _NOT_AUTHENTICATED:
@@ -272,7 +390,15 @@ def _check(response: Response) -> None:
     if response.status == _TOO_MANY:
         raise RemoteError(f"{response.place}: too many requests (429), also after pauses", next_step="Wait, then run again.")
     said = "; ".join(str(error.get("message") or error.get("code")) for error in _errors(response))
+    if any(error.get("code") == "NAME_UNKNOWN" for error in _errors(response)):
+        raise RemoteError(f"{response.place}: there is no such repository ({said[:200]})", next_step=ENSURE)
     raise RemoteError(f"{response.place}: answered {response.status}" + (f" ({said[:200]})" if said else ""), next_step="Run again.")
+
+
+def _digest_of(response: Response) -> str:
+    """Return the digest of a manifest that came; empty when what came is none."""
+    kind = response.headers.get("content-type", "").partition(";")[0]
+    return f"sha256:{hashlib.sha256(response.body).hexdigest()}" if response.body and kind in _MANIFESTS else ""
 
 
 def _verified(response: Response, digest: str) -> bytes:

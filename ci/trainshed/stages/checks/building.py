@@ -5,7 +5,7 @@ from __future__ import annotations
 import configparser
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,13 +30,14 @@ _URL = re.compile(r"[a-z+]+://", re.IGNORECASE)
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What one build takes: the Dockerfile's text and target, the arguments on offer, and the images behind own bases."""
+    """What one build takes: the Dockerfile's text and target, the arguments on offer, the images behind own bases, all that is pulled."""
 
     text: str
     target: str | None
     tag: str
     arguments: Mapping[str, str]
     own: Mapping[str, str]
+    pulled: Collection[str] = ()
 
 
 def make(context: Context, component: Component, recipe: Recipe, *, log: Path) -> None:
@@ -65,6 +66,7 @@ def make(context: Context, component: Component, recipe: Recipe, *, log: Path) -
                 args=_declared(component, recipe),
                 secrets=found,
                 masked=masked,
+                logins=context.tokens([*recipe.own.values(), *recipe.pulled]),
                 platform=context.config.build.platforms[0],
                 log=log,
                 timeout=component.settings.build_timeout,

@@ -63,7 +63,8 @@ def test_image(  # noqa: PLR0913 - what a test needs; the check is named so
     if component.has_tests:
         tag = temporary_tag(f"{component.name}-{TEST_STAGE}")
         text = pinned(component.dockerfile, pins, args=arguments)
-        recipe = Recipe(text=text, target=TEST_STAGE, tag=tag, arguments=arguments, own=own)
+        pulled = (reference, *pins.values())
+        recipe = Recipe(text=text, target=TEST_STAGE, tag=tag, arguments=arguments, own=own, pulled=pulled)
         try:
             _build_on(context, component, image, recipe, reference, log)
             found, message = _run(context, component, tag, log)
