@@ -10,7 +10,8 @@ import ssl
 import threading
 import time
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -38,6 +39,7 @@ BODY_LIMIT = 256 * 1024 * 1024
 _BUSY = frozenset({TOO_MANY, 502, 503, 504})
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0
 _CHUNK = 65_536
+_PIECE = 1 << 20
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 
 Field = str | tuple[str, bytes, str]
@@ -161,6 +163,34 @@ class Http:
                 process.pause(retry_after(response.headers) or backoff(attempt))
         raise AssertionError("the last attempt returns or raises")
 
+    @contextmanager
+    def stream(self, url: str, *, headers: Mapping[str, str] | None = None) -> Iterator[tuple[Response, Iterator[bytes]]]:
+        """Ask with GET, following redirects; yield the answer without its body, and the body in pieces as it comes, of any size.
+
+        The limit on time is for each piece. Nothing is repeated: whoever asks knows how far it came.
+
+        Raises:
+            NoAnswer: no answer came, or it broke off.
+            Interrupted: SIGTERM or SIGINT arrived.
+        """
+        if process.stopping.is_set():
+            raise Interrupted("interrupted")
+        pool, retries = self._pool(urlsplit(url)), urllib3.Retry(total=5, connect=0, read=0, status=0, other=0, redirect=5)
+        sent = {"Accept-Encoding": "identity", **(headers or {})}
+
+        def ask() -> urllib3.BaseHTTPResponse:
+            return pool.request("GET", url, headers=sent, timeout=self._timeout, retries=retries, preload_content=False)
+
+        try:
+            answer = process.interruptible(ask)
+        except HTTPError as error:
+            raise failure(url, error) from None
+        try:
+            lowered = {name.lower(): value for name, value in answer.headers.itermerged()}
+            yield Response(status=answer.status, headers=lowered, body=b"", place=place(url)), _pieces(answer, url)
+        finally:
+            answer.close()  # what was not read to its end is of no use to the next request
+
     def _once(  # noqa: PLR0913 - see request
         self, method: str, url: str, headers: Mapping[str, str], content: bytes | None, *, redirects: bool, limit: float, surely: bool
     ) -> Response:
@@ -237,6 +267,16 @@ def _read(answer: urllib3.BaseHTTPResponse, ends: float) -> bytes:
         if len(received) > BODY_LIMIT:
             raise _TooLargeError
     raise Urllib3TimeoutError("the answer came too slowly")
+
+
+def _pieces(answer: urllib3.BaseHTTPResponse, url: str) -> Iterator[bytes]:
+    try:
+        while piece := process.interruptible(lambda: answer.read(_PIECE)):
+            if process.stopping.is_set():
+                raise Interrupted("interrupted")
+            yield piece
+    except HTTPError as error:
+        raise failure(url, error) from None
 
 
 def tls(*, verify: bool) -> ssl.SSLContext:

@@ -226,8 +226,7 @@ class RegistryClient:
     def stream(self, repository: str, path: str, *, start: int = 0) -> Iterator[tuple[Response, Iterator[bytes]]]:
         """Yield the answer to GET below a repository, and its content in pieces, from an offset on where the registry can do that."""
         target, url, _ = self._addressed(repository, path)
-        require = self._request("HEAD", url, target, action="pull", redirects=True)  # a challenge is answered here
-        require_ok(require)
+        require_ok(self._request("HEAD", url, target, action="pull", redirects=True))  # a challenge is answered here
         known = self._passes.get((target.host, target.repository, "pull"))
         headers = {**({"Range": f"bytes={start}-"} if start else {}), **({"Authorization": known} if known else {})}
         with self._http.stream(url, headers=headers) as answer:
