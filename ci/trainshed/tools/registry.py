@@ -30,7 +30,7 @@ _MANIFESTS = (
 )
 _MISSING = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND"})  # the last is Harbor's
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_NOT_AUTHENTICATED, _FORBIDDEN, _NOT_FOUND, _TOO_MANY, _BROKEN = 401, 403, 404, 429, 500
+_BAD, _NOT_AUTHENTICATED, _FORBIDDEN, _NOT_FOUND, _TOO_MANY, _BROKEN = 400, 401, 403, 404, 429, 500
 _TOKEN_SECONDS, _TOKEN_MARGIN = 60.0, 10.0
 _TAKEN = "already exists"  # ECR, of an immutable tag: 400, TAG_INVALID
 ENSURE = "Make its repository: on ECR, run `trainshed registry ensure`; then run again."
@@ -226,7 +226,9 @@ class RegistryClient:
     def stream(self, repository: str, path: str, *, start: int = 0) -> Iterator[tuple[Response, Iterator[bytes]]]:
         """Yield the answer to GET below a repository, and its content in pieces, from an offset on where the registry can do that."""
         target, url, _ = self._addressed(repository, path)
-        require_ok(self._request("HEAD", url, target, action="pull", redirects=True))  # a challenge is answered here
+        asked = self._request("HEAD", url, target, action="pull")  # a challenge is answered here; where it leads to is for GET alone
+        if asked.status >= _BAD:
+            require_ok(asked)
         known = self._passes.get((target.host, target.repository, "pull"))
         headers = {**({"Range": f"bytes={start}-"} if start else {}), **({"Authorization": known} if known else {})}
         with self._http.stream(url, headers=headers) as answer:
