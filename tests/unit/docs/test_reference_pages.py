@@ -13,7 +13,7 @@ from trainshed import errors, keys, values
 from trainshed.commands import COMMANDS
 from trainshed.findings import waivers
 from trainshed.images import components
-from trainshed.services import golden, spec
+from trainshed.services import golden, reading
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 
@@ -72,7 +72,7 @@ def test_every_exit_code_is_told_in_order(generate: ModuleType) -> None:
 
 def test_the_page_of_files_names_every_key_that_the_code_reads() -> None:
     page = (DOCS / "reference" / "files.md").read_text()
-    read = [*spec._KEYS, *spec._TABLES, *(key for table in spec._TABLES.values() for key in table)]
+    read = [*reading.KEYS, *reading.TABLES, *(key for table in reading.TABLES.values() for key in table)]
     read += [*components._SETTINGS, *waivers._KEYS, *golden._KEYS]
     named = {word for quoted in re.findall(r"`([^`\n]+)`", page) for word in re.split(r"[\s,{}:]+", quoted)}
     named |= set(re.findall(r'"(\w+)":', page))

@@ -3,12 +3,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trainshed.services import difference, rendering
+from trainshed.services import rendering
 from trainshed.services.rendering import Model
-from trainshed.services.spec import Autoscaling, Service
+from trainshed.services.spec import Autoscaling, Deployment, Service
 
 IMAGE = f"registry/answer@sha256:{'1' * 64}"
-MODEL = Model(uri="file:///state/runs/7/model.json", run_id="7", path="/state/runs/7/model.json")
+SHA = "a" * 64
+MODEL = Model(uri="file:///state/runs/7/model.json", run_id="7", path="/state/runs/7/model.json", sha256=SHA)
+GROUP = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/answer/73e2"
+BALANCER = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/all/50dc"
 
 
 def service(**changed: Any) -> Service:
@@ -37,7 +40,7 @@ def test_a_model_on_this_machine_is_mounted_read_only_and_named_in_the_environme
     assert made["volumes"] == [{"name": "model", "host": {"sourcePath": "/state/runs/7/model.json"}}]
     assert container["mountPoints"] == [{"sourceVolume": "model", "containerPath": "/opt/model/model.json", "readOnly": True}]
     variables = {pair["name"]: pair["value"] for pair in container["environment"]}
-    assert variables == {"A": "1", "MODEL_URI": MODEL.uri, "MODEL_RUN_ID": "7", "MODEL_PATH": "/opt/model/model.json"}
+    assert variables == {"A": "1", "MODEL_URI": MODEL.uri, "MODEL_RUN_ID": "7", "MODEL_SHA256": SHA, "MODEL_PATH": "/opt/model/model.json"}
 
 
 def test_a_model_elsewhere_is_named_by_its_address_alone() -> None:
@@ -60,28 +63,49 @@ def test_network_and_load_balancer_are_asked_for_as_ecs_wants_them() -> None:
     assert made["deploymentConfiguration"]["deploymentCircuitBreaker"] == {"enable": True, "rollback": True}
 
 
-def test_what_ecs_adds_to_a_definition_is_no_difference() -> None:
-    wanted = definition(service(execution_role="run"))
-    shown = {**wanted, "revision": 3, "status": "ACTIVE", "executionRoleArn": "arn:aws:iam::1:role/run", "volumes": []}
-    (container,) = wanted["containerDefinitions"]
-    ports = [{**container["portMappings"][0], "hostPort": 8080}]
-    shown["containerDefinitions"] = [{**container, "cpu": 0, "mountPoints": [], "volumesFrom": [], "portMappings": ports}]
-    assert difference.changes(shown, wanted) == []
+def test_platform_storage_and_time_to_stop_are_asked_for() -> None:
+    made = definition(service(architecture="arm64", ephemeral_storage=50, stop_timeout=90))
+    assert made["runtimePlatform"] == {"cpuArchitecture": "ARM64", "operatingSystemFamily": "LINUX"}
+    assert made["ephemeralStorage"] == {"sizeInGiB": 50}
+    assert made["containerDefinitions"][0]["stopTimeout"] == 90
+    assert "ephemeralStorage" not in definition()
+    assert "stopTimeout" not in definition()["containerDefinitions"][0]
 
 
-def test_differences_name_place_old_and_new() -> None:
-    wanted = definition(service(environment={"B": "2"}), image="other", model=MODEL)
-    found = difference.changes(definition(), wanted)
-    assert f"containerDefinitions.answer.image: {IMAGE} → other" in found
-    assert "containerDefinitions.answer.environment.A.value: 1 → nothing" in found
-    assert "containerDefinitions.answer.environment.B.value: nothing → 2" in found
-    assert any(text.startswith("volumes.model.host.sourcePath: nothing → ") for text in found)
-    assert difference.changes(None, wanted) == ["the service is new"]
+def test_alarms_and_percents_are_of_the_deployment_and_no_alarms_take_those_of_before_away() -> None:
+    wanted = service(deployment=Deployment(alarms=("errors",), minimum_healthy=50, maximum=150))
+    asked = rendering.service_parameters(wanted, exists=False)["deploymentConfiguration"]
+    assert asked["alarms"] == {"alarmNames": ["errors"], "enable": True, "rollback": True}
+    assert (asked["minimumHealthyPercent"], asked["maximumPercent"]) == (50, 150)
+    assert "alarms" not in rendering.service_parameters(service(), exists=False)["deploymentConfiguration"]
+    none = rendering.service_parameters(service(), exists=True)
+    assert none["deploymentConfiguration"]["alarms"] == {"alarmNames": [], "enable": False, "rollback": False}
+    assert none["loadBalancers"] == []
 
 
-def test_a_service_differs_in_count_network_and_balancer_only() -> None:
-    network = {"awsvpcConfiguration": {"subnets": ["b", "a"], "securityGroups": [], "assignPublicIp": "DISABLED"}}
-    same = {"awsvpcConfiguration": {"subnets": ["a", "b"], "assignPublicIp": "DISABLED"}}
-    running = {"desiredCount": 2, "networkConfiguration": same, "loadBalancers": [], "deploymentConfiguration": {"any": 1}}
-    assert difference.service_changes(running, {"desiredCount": 2, "networkConfiguration": network, "deploymentConfiguration": {}}) == []
-    assert difference.service_changes(running, {"desiredCount": 3}) == ["desiredCount: 2 → 3"]
+def test_the_values_that_autoscaling_tracks_are_policies_within_its_bounds() -> None:
+    scaled = service(count=None, autoscaling=Autoscaling(min=2, max=9, cpu=60, requests=500), target_group=GROUP, balancer=BALANCER)
+    made = rendering.scaling(scaled, "arn:aws:ecs:eu-west-1:123456789012:cluster/production")
+    assert made is not None
+    assert made.target == {
+        "ServiceNamespace": "ecs",
+        "ResourceId": "service/production/answer",
+        "ScalableDimension": "ecs:service:DesiredCount",
+        "MinCapacity": 2,
+        "MaxCapacity": 9,
+    }
+    processor, requests = (policy["TargetTrackingScalingPolicyConfiguration"] for policy in made.policies)
+    assert processor["PredefinedMetricSpecification"] == {"PredefinedMetricType": "ECSServiceAverageCPUUtilization"}
+    assert requests["TargetValue"] == 500.0
+    assert requests["PredefinedMetricSpecification"]["ResourceLabel"] == "app/all/50dc/targetgroup/answer/73e2"
+    assert rendering.scaling(service(), "production") is None
+
+
+def test_tags_tell_unit_commit_and_build_in_signs_that_aws_takes() -> None:
+    made = rendering.tags(unit="1234", commit="abc", build_url="https://ci/job/a%2Fb/7/")
+    assert made == [
+        {"key": "trainshed:unit", "value": "1234"},
+        {"key": "trainshed:commit", "value": "abc"},
+        {"key": "trainshed:build", "value": "https://ci/job/a_2Fb/7/"},
+    ]
+    assert rendering.tags(unit="1") == [{"key": "trainshed:unit", "value": "1"}]

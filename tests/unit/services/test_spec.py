@@ -18,7 +18,7 @@ environment: {LOG_LEVEL: info}
 secrets: {API_KEY: "prediction/api#key"}
 roles: {execution: run, task: work}
 network: {subnets: [subnet-1], security-groups: [sg-1], public-ip: true}
-load-balancer: {target-group: "arn:aws:tg", address: "https://predict.example.org/"}
+load-balancer: {target-group: "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/tg/1", address: "https://predict.example.org/"}
 logs: {group: /prediction/predictor}
 model: {pipeline: diagnosis_training, output: train.model}
 golden: golden.json
