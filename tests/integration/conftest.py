@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support import jenkinsfile
+from tests.support import jenkinsfile, prediction, production
 from tests.support import small_base as small
 from tests.support.registry import running_registry
 from trainshed.console import Console
@@ -92,3 +93,46 @@ def small_base(docker_host: str, base_image: str, image_registry: str) -> str:
 def jenkins_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the compiled pipeline steps that a Jenkinsfile runs on in tests."""
     return jenkinsfile.compiled(tmp_path_factory.mktemp("jenkins") / "classes")
+
+
+@pytest.fixture(scope="session")
+def production_doors(docker_host: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[prediction.Running, production.Gateway]]:
+    """Return a Prediction Service that fails on request, and the gateway before it and before moto's AWS."""
+    from moto.server import ThreadedMotoServer
+
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    try:
+        host, port = moto.get_host_and_port()
+        with (
+            prediction.running(tmp_path_factory.mktemp("prediction"), docker_host) as server,
+            production.gateway(server.url, f"http://{host}:{port}") as door,
+        ):
+            yield server, door
+    finally:
+        moto.stop()
+
+
+@pytest.fixture(scope="session")
+def production_images(docker_host: str, small_base: str, tmp_path_factory: pytest.TempPathFactory) -> production.Images:
+    """Return the images of one program with switches."""
+    repository = f"{small_base.partition('/')[0]}/small/answer"
+    return production.Images(docker_host, repository, small_base, tmp_path_factory.mktemp("program"))
+
+
+@pytest.fixture
+def world(
+    production_doors: tuple[prediction.Running, production.Gateway],
+    production_images: production.Images,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[production.World]:
+    """Return a project of its own service, to be deployed to that environment; afterwards nothing of the service runs."""
+    server, door = production_doors
+    for name, value in production.CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("trainshed.tools.ecs._POLL_ECS", production.POLL)
+    door.reset()
+    made = production.World(tmp_path, name=f"answer-{uuid.uuid4().hex[:8]}", images=production_images, server=server, door=door)
+    yield made
+    made.end()

@@ -52,8 +52,8 @@ server.serve_forever()
 class Running:
     """A server and a client of it."""
 
-    def __init__(self, state: Path, engine: str) -> None:
-        self.state, self.engine = state, engine
+    def __init__(self, state: Path, engine: str, *options: str) -> None:
+        self.state, self.engine, self.options = state, engine, options
         self.url = ""
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -62,7 +62,7 @@ class Running:
         self.state.mkdir(parents=True, exist_ok=True)
         log = self.state / f"server-{time.monotonic_ns()}.log"
         with log.open("wb") as stream:
-            arguments = ["--state", str(self.state), "--port", str(port), "--engine", self.engine]
+            arguments = ["--state", str(self.state), "--port", str(port), "--engine", self.engine, *self.options]
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "trainshed.local.prediction", *arguments], stderr=stream, stdout=stream, start_new_session=True
             )
@@ -107,9 +107,9 @@ class Running:
 
 
 @contextmanager
-def running(state: Path, engine: str) -> Iterator[Running]:
+def running(state: Path, engine: str, *options: str) -> Iterator[Running]:
     """Yield a started server; afterwards it is ended with its containers."""
-    server = Running(state, engine)
+    server = Running(state, engine, *options)
     server.start()
     try:
         yield server
