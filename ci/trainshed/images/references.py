@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -89,6 +90,20 @@ def pin(text: str, digest: Digest) -> str:
     if found.digest and found.digest != digest:
         raise UsageError(f"{text} is pinned already, and not to {digest}")
     return str(Reference(host=found.host, path=found.path, tag=found.tag, digest=digest))
+
+
+def mirrored(text: str, mirrors: Mapping[str, str]) -> str | None:
+    """Return where a mirror has the image, None when its registry is not mirrored.
+
+    ``python:3.11`` is ``<mirror>/library/python:3.11`` behind a mirror of ``docker.io``: a mirror knows full names only.
+
+    Args:
+        text: the reference.
+        mirrors: by registry, ``host/prefix`` of its mirror.
+    """
+    found = parse(text)
+    place = next((place for host, place in mirrors.items() if parse(f"{host}/x").host == found.host), None)
+    return None if place is None else f"{place}/{str(found).removeprefix(f'{found.host}/')}"
 
 
 def reserved(component: str) -> str:

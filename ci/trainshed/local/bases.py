@@ -59,11 +59,12 @@ def recipe(reference: str) -> Recipe | None:
     return Recipe(suite=suite, packages=_PYTHON_PACKAGES, command="python3", links=links)
 
 
-def ensure_base(engine: Engine, reference: str, *, state: Path, console: Console) -> bool:
+def ensure_base(engine: Engine, reference: str, *, state: Path, console: Console, mirror: str | None = None) -> bool:
     """See to it that the engine has a base image under its name: its own copy, else pulled, else made.
 
     Args:
         state: the project's state folder; two commands that want the same base make it once.
+        mirror: where it is pulled from instead; the engine has it under its own name all the same.
 
     Returns:
         False when it can neither be pulled nor made here at all.
@@ -76,7 +77,9 @@ def ensure_base(engine: Engine, reference: str, *, state: Path, console: Console
         if engine.image(reference) is not None:
             return True
         try:
-            engine.pull(reference)
+            pulled = engine.pull(mirror or reference)
+            if mirror is not None and "@" not in reference:  # an engine gives no name with a digest: that one is resolved
+                engine.tag(pulled.id, reference)
         except RemoteError as error:
             how = recipe(reference)
             if how is None:

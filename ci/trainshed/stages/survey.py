@@ -20,8 +20,11 @@ from trainshed.tools import process
 
 if TYPE_CHECKING:
     from trainshed.tools.docker import Engine
+    from trainshed.tools.registry import RegistryClient
 
 LOOKUPS = 16
+_PAUSES = (0.5, 1.0, 2.0, 4.0)
+"""Seconds between questions to a cache that does not have an image yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,13 +148,32 @@ def _asked(context: Context, missing: Sequence[str]) -> dict[str, Pin | Trainshe
 
 
 def _resolved(context: Context, reference: str) -> Pin | TrainshedError:
+    mirror = references.mirrored(reference, context.config.mirrors)
     try:
-        digest = context.registry.digest(reference)
+        digest = context.registry.digest(reference) if mirror is None else _through(context.registry, mirror)
     except TrainshedError as error:
         return RemoteError(f"base image {reference}: {error.message}", next_step=error.next_step)
     if digest is None:
-        return RemoteError(f"base image {reference} is not in its registry")
-    return Pin(reference=reference, digest=digest, pinned=references.pin(reference, digest))
+        where = "is not in its registry" if mirror is None else f"is not in its mirror (bases.mirrors): there is no {mirror}"
+        return RemoteError(f"base image {reference} {where}")
+    return Pin(reference=reference, digest=digest, pinned=references.pin(mirror or reference, digest))
+
+
+def _through(client: RegistryClient, mirror: str) -> str | None:
+    """Return the digest of an image behind a cache, which may have to fetch it first: patience before "missing" is believed.
+
+    ECR's makes a repository at the first pull, and answers 404 until it has; and it fetches by tag only, never what it is asked for by
+    digest alone (aws/containers-roadmap#2837). So the tag is asked for as a pull does it, and before the digest that stands beside it.
+    """
+    found = references.parse(mirror)
+    for pause in (*_PAUSES, None):
+        if found.digest and found.tag:
+            client.digest(f"{found.repository}:{found.tag}", fetch=True)
+        digest = client.digest(mirror, fetch=True)
+        if digest is not None or pause is None:
+            return digest
+        process.pause(pause)
+    raise AssertionError("the last attempt returns")
 
 
 def _local_copies(context: Context, wanted: Sequence[str]) -> dict[str, Pin]:
@@ -168,7 +190,9 @@ def _base(context: Context, engine: Engine, reference: str) -> str | None:
     from trainshed.local.bases import ensure_base
 
     image = engine.image(reference)
-    if image is None and ensure_base(engine, reference, state=context.config.project.state, console=context.console):
+    mirror = references.mirrored(reference, context.config.mirrors)
+    state = context.config.project.state
+    if image is None and ensure_base(engine, reference, state=state, console=context.console, mirror=mirror):
         image = engine.image(reference)
     return None if image is None else image.id
 

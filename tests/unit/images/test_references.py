@@ -67,3 +67,18 @@ def test_a_reserved_reference_leads_back_to_its_component() -> None:
 )
 def test_anything_else_stands_for_no_component(text: str) -> None:
     assert references.component_of(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("python:3.11", "mirror.example.org/hub/library/python:3.11"),
+        ("bitnami/redis", "mirror.example.org/hub/bitnami/redis:latest"),
+        ("index.docker.io/library/python:3.11", "mirror.example.org/hub/library/python:3.11"),
+        (f"python:3.11@{DIGEST}", f"mirror.example.org/hub/library/python:3.11@{DIGEST}"),
+        (f"quay.io/a/b@{DIGEST}", f"127.0.0.1:5000/a/b@{DIGEST}"),
+        ("ghcr.io/a/b:1", None),
+    ],
+)
+def test_a_mirror_has_an_image_under_its_full_name(text: str, found: str | None) -> None:
+    assert references.mirrored(text, {"docker.io": "mirror.example.org/hub", "quay.io": "127.0.0.1:5000"}) == found

@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from trainshed.console import Console
 from trainshed.errors import RemoteError, ToolMissing
 from trainshed.local import bases, debian
+from trainshed.tools.docker import ImageInfo
 
 REFERENCE = "python:3.11-slim-bookworm"
+MIRROR = "mirror.example.org/hub/library/python:3.11-slim-bookworm"
 
 
 class FakeEngine:
@@ -19,14 +21,20 @@ class FakeEngine:
     def __init__(self, *held: str, registry: tuple[str, ...] = ()) -> None:
         self.held, self.registry, self.pulls = set(held), registry, 0
         self.host = "unix:///nowhere"
+        self.tagged: list[tuple[str, str]] = []
 
     def image(self, reference: str) -> str | None:
         return reference if reference in self.held else None
 
-    def pull(self, reference: str) -> None:
+    def pull(self, reference: str) -> ImageInfo:
         self.pulls += 1
         if reference not in self.registry:
             raise RemoteError(f"pull of {reference}: no such host")
+        self.held.add(reference)
+        return ImageInfo(id=reference, config={}, layers=())
+
+    def tag(self, image: str, reference: str) -> None:
+        self.tagged.append((image, reference))
         self.held.add(reference)
 
 
@@ -113,3 +121,11 @@ def test_a_made_system_has_python_pip_and_nothing_that_was_only_fetched(tmp_path
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if not path.is_dir() or path.is_symlink())
     assert left == ["usr/local/bin/.keep", "usr/local/bin/python", "usr/local/bin/python3"]
     assert (tmp_path / "usr/local/bin/python").readlink() == Path("/usr/bin/python3")
+
+
+@pytest.mark.parametrize(("reference", "tagged"), [(REFERENCE, [(MIRROR, REFERENCE)]), (f"{REFERENCE}@sha256:1", [])])
+def test_a_mirror_is_pulled_from_and_the_name_is_the_bases_own(tmp_path: Path, reference: str, tagged: list[tuple[str, str]]) -> None:
+    engine = FakeEngine(registry=(MIRROR,))
+    console = Console(stream=io.StringIO())
+    assert bases.ensure_base(cast(Any, engine), reference, state=tmp_path, console=console, mirror=MIRROR)
+    assert (engine.pulls, engine.tagged) == (1, tagged)

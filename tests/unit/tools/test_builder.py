@@ -8,9 +8,10 @@ import pytest
 
 from trainshed.errors import RemoteError, ToolMissing
 from trainshed.tools.builder import BuildClient, Order
+from trainshed.tools.credentials import Login, lookup
 from trainshed.tools.process import ProcessFailed
 
-HOST = "unix:///nowhere/docker.sock"
+HOST, SECRET = "unix:///nowhere/docker.sock", "hush"
 BUILD = 'while [ $# -gt 1 ]; do [ "$1" = --iidfile ] && echo sha256:abc > "$2"; shift; done; cat'
 
 
@@ -117,3 +118,14 @@ def test_a_failed_build_and_an_engine_that_went_away_are_told_apart(tmp_path: Pa
     gone = client(tmp_path / "b", "20.10.0", build="echo 'Cannot connect to the Docker daemon at x'; exit 1")
     with pytest.raises(RemoteError, match="went away during the build"):
         BuildClient.probe(engine_host=HOST, path=str(gone)).build(order(tmp_path, log=tmp_path / "other"))
+
+
+def test_a_lent_log_in_reaches_the_client_by_its_configuration_and_nothing_else(tmp_path: Path) -> None:
+    shown = client(tmp_path / "old", "20.10.0", build=f'{BUILD}; cp "$DOCKER_CONFIG/config.json" {tmp_path}; echo "$DOCKER_CONFIG"; env')
+    wanted = order(tmp_path, logins={"r.example.org": Login(username="AWS", password=SECRET)})
+    assert BuildClient.probe(engine_host=HOST, path=str(shown)).build(wanted) == "sha256:abc"
+    log = (tmp_path / "log").read_text()
+    folder = next(Path(line) for line in log.splitlines() if line.startswith(str(tmp_path / ".trainshed-partial-")))
+    assert not folder.exists()
+    assert lookup("r.example.org", folder=tmp_path) == Login(username="AWS", password=SECRET)
+    assert not any(text in told for told in (log, repr(wanted)) for text in (SECRET, "QVdTOmh1c2g="))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from trainshed.errors import ToolMissing, UsageError
-from trainshed.tools.credentials import Login, lookup
+from trainshed.tools.credentials import Login, lent, lookup
 
 
 def write(folder: Path, document: object) -> Path:
@@ -97,3 +97,54 @@ def test_a_helper_that_fails_is_told_without_its_words(tmp_path: Path, monkeypat
 def test_a_helper_that_is_missing_is_told(tmp_path: Path) -> None:
     with pytest.raises(ToolMissing, match="docker-credential-nowhere was not found"):
         lookup("r", folder=write(tmp_path, {"credHelpers": {"r": "nowhere"}}))
+
+
+def test_an_empty_helper_says_that_the_file_holds_the_login_and_no_store_is_asked(tmp_path: Path) -> None:
+    write(tmp_path, {"credsStore": "missing", "credHelpers": {"r.example.org": ""}, "auths": {"r.example.org": auth("me", "pw")}})
+    assert lookup("r.example.org", folder=tmp_path) == basic("me", "pw")
+    write(tmp_path, {"credsStore": "missing", "credHelpers": {"r.example.org": ""}})
+    assert lookup("r.example.org", folder=tmp_path) is None
+
+
+def test_a_lent_login_stands_beside_all_that_the_user_has_and_is_gone_afterwards(tmp_path: Path) -> None:
+    users, work = tmp_path / "user", tmp_path / "work"
+    (users / "buildx").mkdir(parents=True)
+    (users / "cli-plugins").mkdir()
+    mine = {
+        "auths": {"other.example.org": auth("you", "x"), "r.example.org": auth("me", "old")},
+        "credsStore": "vault",
+        "credHelpers": {"third.example.org": "third"},
+        "proxies": {"default": {"httpProxy": "http://proxy:1"}},
+        "currentContext": "far",
+    }
+    write(users, mine)
+    before = (users / "config.json").read_bytes()
+    with lent({"r.example.org": basic("AWS", "hush")}, within=work, folder=users) as variables:
+        folder = Path(variables["DOCKER_CONFIG"])
+        assert variables == {"DOCKER_CONFIG": str(folder), "BUILDX_CONFIG": str(users / "buildx")}
+        assert (folder.parent, folder.stat().st_mode & 0o777, (folder / "config.json").stat().st_mode & 0o777) == (work, 0o700, 0o600)
+        document = json.loads((folder / "config.json").read_text())
+        assert document == {
+            **mine,
+            "auths": {"other.example.org": auth("you", "x"), "r.example.org": auth("AWS", "hush")},
+            "credHelpers": {"third.example.org": "third", "r.example.org": ""},
+        }
+        assert lookup("r.example.org", folder=folder) == basic("AWS", "hush")
+        (folder / "buildx" / "kept").write_text("a builder")
+        assert {entry.name for entry in folder.iterdir()} == {"config.json", "buildx", "cli-plugins"}
+    assert list(work.iterdir()) == []
+    assert (users / "config.json").read_bytes() == before
+    assert (users / "buildx" / "kept").read_text() == "a builder"
+
+
+def test_the_users_place_for_builders_holds_also_where_a_login_is_lent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUILDX_CONFIG", "/elsewhere")
+    with lent({"r.example.org": token("hush")}, within=tmp_path / "work", folder=tmp_path / "none") as variables:
+        assert variables["BUILDX_CONFIG"] == "/elsewhere"
+        assert lookup("r.example.org", folder=Path(variables["DOCKER_CONFIG"])) == token("hush")
+
+
+def test_where_nothing_is_lent_nothing_is_made(tmp_path: Path) -> None:
+    with lent({}, within=tmp_path / "work") as variables:
+        assert variables == {}
+    assert not (tmp_path / "work").exists()

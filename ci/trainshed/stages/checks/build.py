@@ -79,17 +79,22 @@ def push_image(context: Context, image: Built, *, repository: str, tag: str, log
     def present() -> str | None:
         return context.registry.digest(reference)
 
+    def instead() -> str | None:
+        taken.append(present())
+        return taken[-1]
+
+    taken: list[str | None] = []
     try:
         found = present()
         if found is not None:
             _note(log, f"{reference} is there already: its image {found} is taken")
             return found
         context.engine.tag(image.id, reference)
-        pushed = context.engine.push(reference, present=present)
+        pushed = context.engine.push(reference, present=instead)
         found = present()
         if found is None:
             raise RemoteError(f"{reference}: pushed, and yet the registry does not have it", next_step="Run again.")
-        if found != pushed:
+        if found != pushed or any(taken):
             _note(log, f"{reference} was pushed by another run meanwhile: its image {found} is taken")
             context.engine.remove_image(reference)  # the name stands for the other image now
         elif context.config.environment.registry is None:
