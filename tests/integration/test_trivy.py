@@ -20,7 +20,7 @@ from tests.support.trivy_db import write_database
 from trainshed.errors import RemoteError
 from trainshed.findings.waivers import Waiver
 from trainshed.images.components import Component
-from trainshed.stages.checks.scanning import Scanned, scan_image
+from trainshed.stages.checks.scanning import Scanned, ask_trivy, judged
 from trainshed.tools.trivy import Trivy
 
 SECRET = "ghp_" + "a1B2c3D4e5" * 3 + "f6G7h8"
@@ -47,7 +47,8 @@ class Subject:
     ) -> Scanned:
         settings = EVERYTHING.format(fail_on=fail_on, without=without) + f'unfixed = "{unfixed}"\n'
         with world(self.here.root.parent / "policy", self.here.address, settings=settings) as policy:
-            return scan_image(policy.context, self.component, self.reference, trivy=trivy, waivers=waivers, log=self.here.log)
+            answer = ask_trivy(policy.context, self.component, self.reference, trivy=trivy, log=self.here.log)
+            return judged(policy.context, self.component, [answer], waivers=waivers, log=self.here.log)
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,7 @@ def judge(  # noqa: PLR0913 - the whole policy, by keyword
     groups: dict[str, list[Finding]] = {name: [] for name in ("failing", "waived", "tolerated", "expired", "unfixed")}
     used: set[Waiver] = set()
     for finding in findings:
-        matching = [waiver for waiver in waivers if _matches(waiver, finding, component)]
+        matching = [waiver for waiver in waivers if covers(waiver, finding, component)]
         used.update(matching)
         if any(waiver.expires >= today for waiver in matching):
             groups["waived"].append(finding)
@@ -88,9 +88,10 @@ def warnings(
     return found
 
 
-def _matches(waiver: Waiver, finding: Finding, component: str) -> bool:
+def covers(waiver: Waiver, finding: Finding, component: str) -> bool:
+    """Tell whether a waiver is for a finding, by any of the names that the advisory and the package go by."""
     return (
-        waiver.id == finding.id
+        waiver.id in {finding.id, *finding.aliases}
         and (not waiver.components or component in waiver.components)
-        and (not waiver.package or waiver.package == finding.package)
+        and (not waiver.package or waiver.package in {finding.package, finding.origin})
     )

@@ -115,7 +115,7 @@ def _scheduled(  # noqa: PLR0913 - all by keyword but the first
     nodes += [Node(key=key, work=do, budget="compile", weight=_COMPILE_SECONDS) for key, do in (beside or {}).items()]
     outcomes = scheduler.run(
         nodes,
-        budgets=budgets.of(context),
+        budgets=budgets.scheduled(context, images=len(work.survey.selected)),
         aborted=_aborted,
         fail_fast=fail_fast,
         stop=process.stopping,

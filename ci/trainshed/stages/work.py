@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -23,13 +23,14 @@ from trainshed.images.planning import CHECKS, Facts, Standing
 from trainshed.ledger.records import Verdict, details
 from trainshed.results import Case, Result, Status
 from trainshed.stages import budgets, lookup
+from trainshed.stages.checks.scanners import Asking, Scanners
 from trainshed.stages.context import Context, opened
 from trainshed.stages.lookup import Found
 from trainshed.stages.survey import LOOKUPS, Survey
 from trainshed.tools import process
 
 if TYPE_CHECKING:
-    from trainshed.tools.trivy import Trivy
+    from trainshed.stages.checks.scanning import Answer
 
 BUILD_VERSION = "build/1"
 _RULES = {"scan": 1, "test": 1}
@@ -52,9 +53,11 @@ class Work:
         self.verdicts: dict[str, dict[str, Verdict]] = {name: {} for name in survey.selected}
         self.causes: dict[str, str] = {}
         self._known: dict[str, dict[tuple[str, str], Verdict]] = {}
+        self.scanners = Scanners(context)
 
     def facts(self) -> dict[str, Facts]:
         """Look up what is there already, wave by wave; remember it for the checks."""
+        _ = self.scanners.asked  # a source that cannot answer is told before the work
         process.interruptible(self._look)
         self.survey.hashes.save()
         self._learn(found.digest for found in self.found.values())
@@ -62,7 +65,7 @@ class Work:
 
     def _look(self) -> None:
         with ThreadPoolExecutor(LOOKUPS, initializer=process.abandonable) as pool:
-            pool.submit(lambda: self.trivy.version)  # asked meanwhile: the version of every scan needs it
+            pool.submit(lambda: self.scanners.version)  # asked meanwhile: the version of every scan needs it
             for wave in self.survey.graph.waves(self.survey.selected):
                 for _ in pool.map(self._find_before, wave):
                     pass  # to its end, so that an error is raised
@@ -130,7 +133,7 @@ class Work:
             today = datetime.now(UTC).date()
             own = [waiver for waiver in self.waivers if not waiver.components or name in waiver.components]
             waivers = [(asdict(waiver), waiver.expires >= today) for waiver in own]
-            over: Any = [policy.fail_on, policy.unfixed, policy.scanners, policy.without_db, waivers, self.trivy.version]
+            over: Any = [policy.fail_on, policy.unfixed, policy.scanners, policy.without_db, waivers, self.scanners.version]
         else:
             component = self.survey.components[name]
             bases = {key: self._base(key) for key in self.survey.graph.test_bases(name)}
@@ -149,24 +152,6 @@ class Work:
         """Return the waivers in force."""
         config = self.context.config
         return waivers_of.load(config.scan.waivers, place=config.waivers_place)
-
-    @opened
-    def trivy(self) -> Trivy:
-        """Return the scanner; its server starts with the first scan."""
-        from trainshed.tools.trivy import Trivy
-
-        scan, registry = self.context.config.scan, self.context.config.environment.registry
-        host = self.context.repository_prefix.partition("/")[0]
-        return self.context.closing.enter_context(
-            Trivy(
-                self.context.config.project.state / "trivy",
-                config=self.context.registry.config,
-                repository=scan.trivy_db,
-                max_db_age=scan.max_db_age,
-                insecure=[host] if registry is None or registry.insecure else [],
-                token=self.context.token,
-            )
-        )
 
     # --- the three checks -----------------------------------------------------------------------------------------------------
 
@@ -272,20 +257,27 @@ class Work:
 
         cached = self._cached(name, "scan")
         if cached is None:
-            with budgets.slot(self.context, name, "scan"):
-                cached = self._taken_meanwhile(name, "scan")
-                if cached is None:
-                    return self._really_scan(name)
+            component, reference = self.survey.components[name], self.found[name].reference
+            with self.scanners.asking(component, reference) as asking:
+                with self.scanners.turn(name):
+                    cached, started = self._taken_meanwhile(name, "scan"), time.monotonic()
+                    answers = [] if cached else self._ask_here(name, asking)
+                if cached is None:  # the slot is free while ECR is waited for
+                    return self._judged(name, asking.all(answers), started)
         self._write_sbom(name, self.context.ledger.attachment(self.found[name].digest, scanning.SBOM))
         return cached
 
-    def _really_scan(self, name: str) -> Result:
+    def _ask_here(self, name: str, asking: Asking) -> list[Answer]:
+        log = self._fresh_log(name, "scan")
+        self._start(name, "scan")
+        return asking.trivy(log)
+
+    def _judged(self, name: str, answers: Sequence[Answer], started: float) -> Result:
         from trainshed.stages.checks import scanning
 
-        started, cause = time.monotonic(), self._start(name, "scan")
-        log, component = self._fresh_log(name, "scan"), self.survey.components[name]
-        version = self.version(name, "scan")
-        scanned = scanning.scan_image(self.context, component, self.found[name].reference, trivy=self.trivy, waivers=self.waivers, log=log)
+        cause, version = self._cause(name, "scan"), self.version(name, "scan")
+        component, log = self.survey.components[name], self._log(name, "scan")
+        scanned = scanning.judged(self.context, component, answers, waivers=self.waivers, log=log)
         if scanned.sbom:
             self.context.ledger.attach(self.found[name].digest, scanning.SBOM, scanned.sbom)
         self._write_sbom(name, scanned.sbom)
@@ -373,9 +365,12 @@ class Work:
         return {"digest": self.found[name].digest, "findings": verdict.findings, "notes": list(verdict.details.get("notes", ()))}
 
     def _start(self, name: str, check: str) -> str:
-        cause = self.standing(name, check).reason or "new image"
+        cause = self._cause(name, check)
         self.context.console.start(name, check, cause)
         return cause
+
+    def _cause(self, name: str, check: str) -> str:
+        return self.standing(name, check).reason or "new image"
 
     def _record(  # noqa: PLR0913 - the verdict's own fields
         self, name: str, check: str, version: str, *, green: bool, seconds: float, kept: Mapping[str, Any] | None = None

@@ -201,6 +201,6 @@ def test_a_scan_is_made_again_when_the_policy_in_force_changes(bench: Bench) -> 
         loaded = config.load(bench.root / "trainshed.toml", environment="local", overrides=overrides)
         context = Context(config=loaded, console=Console(stream=io.StringIO()), tier=Tier.LAPTOP)
         work = replace(bench, context=context).work()
-        work.__dict__["trivy"] = SimpleNamespace(version="1")
+        work.scanners.__dict__["trivy"] = SimpleNamespace(version="1")
         versions.add(work.version("train", "scan"))
     assert len(versions) == 5
