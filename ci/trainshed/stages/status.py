@@ -14,10 +14,11 @@ from trainshed.results import Report, Result, Status, failed
 from trainshed.services import spec
 from trainshed.stages import locking
 from trainshed.stages.context import Context
-from trainshed.stages.deploying.standing import Believed, Standing, short
+from trainshed.stages.deploying import records
+from trainshed.stages.deploying.records import Known
+from trainshed.stages.deploying.standing import Standing, short
 
 STAGE = "status"
-EVENT = "deployment"
 _DIGEST_SHOWN = 19
 _COLUMNS = ("service", "revision", "tasks", "state", "image", "model", "deployed", "address", "drift")
 
@@ -94,20 +95,15 @@ def _standing(context: Context, component: str, lock: Lock | None, *, stopped: b
         state=state,
         definition=ecs.task_definition(state.revision) if ecs is not None and state is not None else {},
         tasks=ecs.tasks(service.name) if ecs is not None and state is not None else (),
-        believed=believed(context, service.name),
+        believed=_believed(context, service.name),
         image=lock.images.get(component) if lock is not None else None,
         region=ecs.region if ecs is not None else "",
     )
 
 
-def believed(context: Context, service: str) -> Believed | None:
-    """Return what the ledger believes serves: the newest deployment that ended well."""
-    if not context.has_ledger:
-        return None
-    for event in context.ledger.events(EVENT, context.config.environment.name, service):
-        if event.document.get("good"):
-            return Believed(revision=event.key, at=event.created, by=str(event.document.get("build_url") or ""))
-    return None
+def _believed(context: Context, service: str) -> Known | None:
+    """Return what the ledger believes serves: the newest revision that served well."""
+    return next(iter(records.proven(context, service)), None) if context.has_ledger else None
 
 
 def _details(context: Context, standing: Standing) -> dict[str, Any]:
@@ -120,16 +116,11 @@ def _details(context: Context, standing: Standing) -> dict[str, Any]:
         "rollout": standing.rollout,
         "revision": short(state.revision) if state is not None else None,
         "digests": list(standing.digests),
-        "model": _model(standing) if model is not None else None,
+        "model": {"uri": model.uri, "run_id": model.run_id, "sha256": model.sha256} if model is not None else None,
         "deployed": {"revision": short(known.revision), "at": _moment(known.at), "by": known.by} if known is not None else None,
         "url": (service.address or context.prediction.address(service.name) or None) if state is not None else None,
         "drift": standing.drift(),
     }
-
-
-def _model(standing: Standing) -> dict[str, str]:
-    values = {pair["name"]: pair["value"] for pair in standing.container.get("environment", [])}
-    return {name: values.get(f"MODEL_{name.upper()}", "") for name in ("uri", "run_id", "sha256")}
 
 
 def _row(result: Result) -> tuple[str, ...]:

@@ -10,6 +10,8 @@ from trainshed.pipelines.lock import LockedImage
 from trainshed.services import difference, rendering
 from trainshed.services.rendering import Model
 from trainshed.services.spec import Service
+from trainshed.services.unit import unit_of
+from trainshed.stages.deploying.records import Known
 from trainshed.tools.ecs import ServiceState, Task
 
 _SETTLED = "COMPLETED"
@@ -17,23 +19,17 @@ _ARN_PARTS = 7  # of a secret's ARN, before the key of its JSON
 
 
 @dataclass(frozen=True, kw_only=True)
-class Believed:
-    """What the ledger believes serves. ``at`` is seconds since 1970; ``by`` the build that deployed it, empty for none."""
-
-    revision: str
-    at: float
-    by: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Standing:
-    """What was found out about one service. ``image`` is the lock's, None where there is no lock of this tree."""
+    """What was found out about one service.
+
+    ``believed`` is the newest revision that the ledger knows to be good; ``image`` is the lock's, None without a lock of this tree.
+    """
 
     service: Service
     state: ServiceState | None
     definition: Mapping[str, Any]
     tasks: Sequence[Task]
-    believed: Believed | None
+    believed: Known | None
     image: LockedImage | None
     region: str
 
@@ -52,11 +48,12 @@ class Standing:
     @property
     def model(self) -> Model | None:
         """Return the model of the revision that is asked for."""
-        values = {pair["name"]: pair["value"] for pair in self.container.get("environment", [])}
-        if "MODEL_URI" not in values:
+        found = unit_of(self.definition).model
+        if found is None:
             return None
-        paths = [volume.get("host", {}).get("sourcePath", "") for volume in self.definition.get("volumes", []) if volume["name"] == "model"]
-        return Model(uri=values["MODEL_URI"], run_id=values.get("MODEL_RUN_ID", ""), path="".join(paths))
+        volumes = [one for one in self.definition.get("volumes", []) if one.get("name") == rendering.VOLUME]
+        path = "".join(one.get("host", {}).get("sourcePath", "") for one in volumes)
+        return Model(uri=found.uri, run_id=found.run_id, sha256=found.sha256, path=path)
 
     @property
     def rollout(self) -> str:
