@@ -179,6 +179,12 @@ class Ledger:
             found: dict[str, Any] | None = connection.execute(wanted.order_by(locks.c.id.desc()).limit(1)).scalar()
         return found
 
+    def locks(self, *, least: Tier) -> list[dict[str, Any]]:
+        """Return every lock that a tier or one above it made, the newest first: what they hold is still somebody's."""
+        wanted = sa.select(locks.c.document).where(locks.c.tier >= int(least)).order_by(locks.c.id.desc())
+        with self._database.read() as connection:
+            return list(connection.execute(wanted).scalars())
+
     def record_event(self, kind: str, environment: str, name: str, key: str, document: Mapping[str, Any]) -> None:
         """Keep what happened: ``kind`` upload, run or deployment, of the pipeline or service ``name``; ``key`` is what tells it apart."""
         self._record(events, kind=kind, environment=environment, name=name, key=key, document=document)

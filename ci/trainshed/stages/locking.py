@@ -12,6 +12,7 @@ from trainshed.pipelines import lock as locks
 from trainshed.pipelines.lock import Lock, LockedImage
 from trainshed.results import Report
 from trainshed.stages.context import Context
+from trainshed.stages.registry.keeping import keep_locked
 from trainshed.stages.survey import Survey, survey
 from trainshed.stages.work import Work
 from trainshed.tools import git
@@ -37,8 +38,11 @@ def settle(context: Context, work: Work, report: Report) -> Lock | None:
     lock = locks.of(
         project=context.config.project.name, commit=head.commit, dirty=head.dirty, plan_digest=work.survey.plan_digest(), images=images
     )
+    whole = set(images) == set(work.survey.components)
+    if whole:
+        keep_locked(context, lock.references)
     written = locks.write(path(context), lock)
-    if set(images) == set(work.survey.components) and (written or not _recorded(context, lock, head)):
+    if whole and (written or not _recorded(context, lock, head)):
         context.ledger.record_lock(lock.plan_digest, head.commit or "", head.branch or "", lock.document())
     return lock
 

@@ -104,9 +104,8 @@ class _Copy:
         """Give the image a tag in the target, which is taken for no other."""
         has = self.client.digest(f"{self.target}:{tag}")
         if has is None:
-            content, kind = self.client.manifest(f"{self.target}@{digest}")
-            self._put(tag, content, kind)
-        elif has != digest:
+            has = self.client.tag(f"{self.target}@{digest}", tag)
+        if has != digest:
             raise WorkFailed(f"{self.target}:{tag} is {has}, not {digest}", next_step="Find out who pushed it; nothing was changed.")
 
     def _blobs(self, document: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from trainshed.tools import process
 from trainshed.tools.aws import Aws, Refused
 
 _SCANNING_AT_ONCE = 25
+_READERS = 8
 _SCANNED = frozenset({"SCAN_ON_PUSH", "CONTINUOUS_SCAN"})
 _PREVIEW_SECONDS = 300.0
 _FIRST_LOOK, _LONGEST_LOOK = 0.1, 5.0
@@ -68,7 +70,15 @@ class Repositories:
             if wanted is None or document["repositoryName"] in wanted
         }
         scanned = self._scanned([name for name, document in found.items() if not _flag(document)])
-        return {name: self._whole(document, scanned=name in scanned) for name, document in found.items()}
+
+        def read(name: str) -> Repository:
+            return self._whole(found[name], scanned=name in scanned)
+
+        def work() -> dict[str, Repository]:
+            with ThreadPoolExecutor(_READERS, initializer=process.abandonable) as pool:
+                return dict(zip(found, pool.map(read, found), strict=True))
+
+        return process.interruptible(work)
 
     def create(self, name: str, *, kms_key: str, tags: Mapping[str, str]) -> Repository:
         """Make a repository: scanned at every push, tags that cannot be moved, encrypted by KMS.
