@@ -47,8 +47,8 @@ class Finding:
 
     @property
     def seen_by(self) -> str:
-        """Say who saw it; empty for Trivy alone, which is told of no finding."""
-        return "" if self.sources == ("trivy",) else " and ".join(self.sources)
+        """Say who saw it, as `told_sources`."""
+        return told_sources(self.sources)
 
     def document(self) -> dict[str, Any]:
         """Return the finding as JSON: the fields by name, those of `_RARE` only where they say something."""
@@ -63,6 +63,12 @@ class Finding:
 
 
 _RARE: Mapping[str, Any] = {"aliases": [], "origin": "", "fix_told": True}
+
+
+def told_sources(sources: Iterable[str]) -> str:
+    """Say who saw a finding; empty for Trivy alone, as everywhere where nobody else is asked."""
+    told = " and ".join(sources)
+    return "" if told == "trivy" else told
 
 
 def rank(severity: str) -> int:

@@ -60,10 +60,11 @@ def _findings(results: Sequence[Result]) -> str:
         return ""
     rank = {name: number for number, name in enumerate(reversed(SEVERITIES))}
     found.sort(key=lambda pair: (bool(pair[1].get("waiver")), rank.get(str(pair[1].get("severity")), len(rank))))
-    columns = ("severity", "id", "component", "package", "installed", "fixed", "title", "waiver")
+    seen = ("seen by",) if rows.tally_of_sources(finding for _, finding in found) else ()
+    columns = ("severity", "id", "component", "package", "installed", "fixed", "title", "waiver", *seen)
     lines = []
     for result, finding in found:
-        shown = {**finding, "component": result.name}
+        shown = {**finding, "component": result.name, "seen by": rows.seen_by(finding) or "trivy"}
         kind = "waived" if finding.get("waiver") else str(finding.get("severity", ""))
         lines.append((kind, [str(shown.get(column, "")) for column in columns]))
     return f"<h2>Findings: {_text(rows.tally(finding for _, finding in found))}</h2>\n{_table(columns, lines)}"

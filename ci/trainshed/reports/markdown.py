@@ -27,6 +27,8 @@ def summary(reports: Sequence[Report]) -> str:
     found = rows.findings(result for report in reports for result in report.results)
     if found:
         parts.append(f"Findings: {rows.tally(finding for _, finding in found)}.\n")
+        seen = rows.tally_of_sources(finding for _, finding in found)
+        parts += [f"Seen: {_text(seen)}.\n"] if seen else []
     return "\n".join(parts)
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from trainshed.findings.model import NO_FIX
+from trainshed.findings.model import NO_FIX, told_sources
 from trainshed.results import Report, Result, Status
 from trainshed.values import SEVERITIES
 
@@ -36,6 +36,20 @@ def tally(found: Iterable[Mapping[str, Any]]) -> str:
     counts = Counter(_group(finding) for finding in found)
     order = (*reversed(SEVERITIES), "unknown", _NO_FIX, "waived")
     return ", ".join(f"{counts[name]} {name}" for name in order if counts[name])
+
+
+def seen_by(finding: Mapping[str, Any]) -> str:
+    """Say who saw a finding; empty for Trivy alone, also in a verdict from before there were others."""
+    return told_sources(finding.get("sources", ("trivy",)))
+
+
+def tally_of_sources(found: Iterable[Mapping[str, Any]]) -> str:
+    """Count findings by who saw them; empty where all are Trivy's alone."""
+    counts = Counter(seen_by(finding) for finding in found)
+    if not any(counts.keys()):
+        return ""
+    names = {name: name if " and " in name else f"{name or 'trivy'} alone" for name in sorted(counts)}
+    return ", ".join(f"{counts[name]} by {told}" for name, told in names.items())
 
 
 def _group(finding: Mapping[str, Any]) -> str:

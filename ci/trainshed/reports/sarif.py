@@ -59,6 +59,8 @@ def _result(result: Result, finding: Mapping[str, Any], numbers: Mapping[str, in
         "locations": [where],
         "partialFingerprints": {"finding/v1": hashlib.sha256("\0".join((name, *_place(result, finding))).encode()).hexdigest()},
     }
+    if rows.seen_by(finding):
+        document["properties"] = {"sources": list(finding["sources"])}
     if finding.get("waiver"):
         document["suppressions"] = [{"kind": "external", "status": "accepted", "justification": str(finding["waiver"])}]
     return document
@@ -73,5 +75,7 @@ def _message(result: Result, finding: Mapping[str, Any]) -> str:
     title = f": {finding['title']}" if finding.get("title") else ""
     package = f" in {finding['package']} {finding.get('installed', '')}".rstrip() if finding.get("package") else ""
     mended = f", fixed in {finding['fixed']}" if finding.get("fixed") else ""
-    fixed = mended or (f", {NO_FIX}" if finding.get("kind") == "vulnerability" else "")
-    return f"{finding['id']} ({finding.get('severity', 'unknown')}){package}{fixed} of {result.name}{title}"
+    unfixed = finding.get("kind") == "vulnerability" and finding.get("fix_told", True)
+    fixed = mended or (f", {NO_FIX}" if unfixed else "")
+    seen = f" (seen by {rows.seen_by(finding)})" if rows.seen_by(finding) else ""
+    return f"{finding['id']} ({finding.get('severity', 'unknown')}){package}{fixed} of {result.name}{title}{seen}"

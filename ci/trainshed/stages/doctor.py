@@ -23,6 +23,7 @@ CHECKS: Mapping[str, Callable[[Context], Finding]] = {
     "network": machine.way_out,
     "ledger": machine.ledger,
     "registry": services.registry,
+    "scan sources": services.scan_sources,
     "kubeflow": services.kubeflow,
     "prediction service": services.prediction_service,
 }

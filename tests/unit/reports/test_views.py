@@ -60,6 +60,32 @@ def test_a_finding_without_a_fix_says_so_and_is_counted_apart_where_it_stands() 
     assert "no fix yet" not in sarif_run(result(details={"findings": [SECRET]}))["results"][0]["message"]["text"]
 
 
+SEEN = {**HIGH, "id": "CVE-4", "fixed": "", "fix_told": False, "sources": ["ecr"]}
+BOTH = {**HIGH, "id": "CVE-5", "sources": ["ecr", "trivy"]}
+
+
+def test_every_view_says_who_saw_a_finding_where_more_than_trivy_was_asked() -> None:
+    told = result(details={"findings": [HIGH, SEEN, BOTH]})
+    first, second, third = sarif_run(told)["results"]
+    assert (first.get("properties"), second["properties"], third["properties"]) == (
+        None,
+        {"sources": ["ecr"]},
+        {"sources": ["ecr", "trivy"]},
+    )
+    assert second["message"]["text"] == "CVE-4 (high) in ssl 1 of train (seen by ecr)"  # whether there is a fix nobody told
+    reports = [Report(stage="scan", results=(told,))]
+    assert "Seen: 1 by trivy alone, 1 by ecr alone, 1 by ecr and trivy." in markdown.summary(reports)
+    assert {"seen by", "trivy", "ecr", "ecr and trivy"} <= set(Page(html.render(reports)).texts)
+
+
+def test_no_view_speaks_of_sources_where_trivy_alone_was_asked() -> None:
+    reports = [Report(stage="scan", results=(result(details={"findings": [{**HIGH, "sources": ["trivy"]}, SECRET]}),))]
+    assert "Seen" not in markdown.summary(reports)
+    assert "seen by" not in html.render(reports)
+    assert b"sources" not in sarif.write(reports)
+    assert b"seen by" not in sarif.write(reports)
+
+
 def test_sarif_marks_a_waived_finding_as_suppressed_with_the_reason() -> None:
     waived, high = sarif_run(result(details={"findings": [WAIVED, HIGH]}))["results"]
     assert waived["suppressions"][0]["justification"] == "not reachable (ana, until 2030-01-01)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trainshed.findings.ecr import BASIC
 from trainshed.stages import login
 from trainshed.stages.doctoring.finding import Finding
 from trainshed.stages.doctoring.machine import registry_program
@@ -20,6 +21,22 @@ def registry(context: Context) -> Finding:
     host = wanted.url.partition("/")[0]
     context.registry.ping(host)
     return Finding(text=f"{host} answers")
+
+
+def scan_sources(context: Context) -> Finding:
+    """Say whose findings a scan asks for, and whose answer it needs; of ECR which kind of scan, where we may know it."""
+    from trainshed.stages.checks import sources
+    from trainshed.stages.checks.scanners import Scanners
+
+    config = context.config
+    asked, needed = sources.asked(config), sources.required(config)
+    kind, ecr = "", Scanners(context).ecr
+    if ecr is not None:
+        expected = ecr.expected()
+        kind = f"; ECR makes {'basic' if expected == BASIC else 'enhanced'} scans" if expected else ""
+    spared = [source for source in asked if source not in needed]
+    note = f"; the answer of {', '.join(spared)} is not needed" if spared else ""
+    return Finding(text=f"{', '.join(asked)}{note}{kind}")
 
 
 def kubeflow(context: Context) -> Finding:
