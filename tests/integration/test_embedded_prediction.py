@@ -168,7 +168,7 @@ def test_what_cannot_run_says_why(server: Running, base_image: str) -> None:
         arns = ecs.list_tasks(cluster="blue", serviceName="answer", desiredStatus="STOPPED")["taskArns"]
         return {task["stoppedReason"] for task in ecs.describe_tasks(cluster="blue", tasks=arns)["tasks"]} if arns else set()
 
-    assert "CannotPullContainerError: 127.0.0.1:1/none/such:image" in next(iter(until(reasons, "a stopped task")))
+    assert "failed to resolve ref 127.0.0.1:1/none/such:image" in next(iter(until(reasons, "a stopped task")))
     until(lambda: service_of(ecs)["deployments"][0]["rolloutState"] == "FAILED", "the circuit breaker")
     assert ask(server.address("answer"), "GET", "/")[0] == 503
     short = definition(base_image, "sick", SICK="1")
@@ -214,7 +214,9 @@ def test_a_task_is_pulled_by_digest_mounts_its_volume_and_is_healthy_by_its_own_
     secret = ecs.register_task_definition(**wanted)["taskDefinition"]["taskDefinitionArn"]
     ecs.update_service(cluster="blue", service="answer", taskDefinition=secret)
     stopped = until(lambda: ecs.list_tasks(cluster="blue", desiredStatus="STOPPED")["taskArns"], "a task that cannot start")
-    assert "no secret store on this machine for KEY" in ecs.describe_tasks(cluster="blue", tasks=stopped)["tasks"][0]["stoppedReason"]
+    assert (
+        "Secrets Manager can't find the specified secret" in ecs.describe_tasks(cluster="blue", tasks=stopped)["tasks"][0]["stoppedReason"]
+    )
 
 
 class Load:

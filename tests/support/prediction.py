@@ -82,17 +82,20 @@ class Running:
 
     def client(self) -> ECSClient:
         """Return boto3's own client."""
-        import boto3
-        from botocore.config import Config
+        made: ECSClient = self.aws("ecs")
+        return made
 
-        return boto3.client(
-            "ecs",
-            endpoint_url=self.url,
-            region_name="us-east-1",
-            aws_access_key_id="any",
-            aws_secret_access_key="any",  # noqa: S106 - nobody checks it
-            config=Config(proxies={}, retries={"total_max_attempts": 1}),
-        )
+    def aws(self, service: str) -> Any:
+        """Return boto3's client of any service, asked at this server."""
+        return client(service, self.url)
+
+    def faults(self, *faults: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Put faults on instead of those that are; return what is on."""
+        body = json.dumps(faults).encode()
+        status, answer = ask(self.url.removeprefix("http://"), "PUT", "/_embedded/faults", body)
+        assert status == 200, answer
+        found: list[dict[str, Any]] = json.loads(answer)
+        return found
 
     def address(self, service: str) -> str:
         """Return ``HOST:PORT`` of a service."""
@@ -104,6 +107,21 @@ class Running:
         """Return the containers of this server's state."""
         identity = json.loads((self.state / "state.json").read_text())["identity"]
         return docker(self.engine, "ps", "-aq", "--filter", f"label=io.trainshed.prediction={identity}").split()
+
+
+def client(service: str, url: str) -> Any:
+    """Return boto3's client of a service at an address, which repeats nothing."""
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(  # type: ignore[call-overload] # any service
+        service,
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id="any",
+        aws_secret_access_key="any",  # noqa: S106 - nobody checks it
+        config=Config(proxies={}, retries={"total_max_attempts": 1}),
+    )
 
 
 @contextmanager

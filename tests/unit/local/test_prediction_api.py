@@ -12,8 +12,9 @@ import pytest
 
 from tests.support.fake_engine import FakeEngine
 from tests.support.prediction import ask, definition, until
-from trainshed.local.prediction.api import TARGET, RefusedError
+from trainshed.local.prediction.api import TARGET
 from trainshed.local.prediction.controller import Controller
+from trainshed.local.prediction.protocol import RefusedError
 from trainshed.local.prediction.records import Store
 from trainshed.local.prediction.server import Server
 

@@ -1,4 +1,4 @@
-"""``python -m trainshed.local.prediction --state DIR --port N [--engine HOST]``: the embedded Prediction Service, until SIGTERM."""
+"""``python -m trainshed.local.prediction --state DIR --port N``: the embedded Prediction Service, until SIGTERM."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pathlib import Path
 
 from trainshed.local.prediction.containers import Containers
 from trainshed.local.prediction.controller import Controller
+from trainshed.local.prediction.faults import Faults
 from trainshed.local.prediction.records import Store
 from trainshed.local.prediction.server import Server
+from trainshed.local.prediction.vault import Vault
 
 
 def main() -> int:
@@ -20,6 +22,7 @@ def main() -> int:
     parser.add_argument("--state", type=Path, required=True, help="folder of what outlives this process")
     parser.add_argument("--port", type=int, required=True, help="port on loopback; 0 takes a free one")
     parser.add_argument("--engine", default="", help="address of the container engine; empty for the default socket")
+    parser.add_argument("--faults", action="store_true", help="answer /_embedded/faults: for tests")
     arguments = parser.parse_args()
 
     ending = threading.Event()
@@ -30,7 +33,9 @@ def main() -> int:
     store = Store(state / "state.json")
     with store.changing():  # its identity is on the disk before the first container carries it
         pass
-    controller = Controller(store, Containers(arguments.engine, store.identity), state / "logs")
+    vault = Vault(state / "secrets.json")
+    faults = Faults(allowed=arguments.faults)
+    controller = Controller(store, Containers(arguments.engine, store.identity), state / "logs", faults=faults, vault=vault)
     server = Server(arguments.port, store, controller)
     controller.start()
     serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)

@@ -54,10 +54,6 @@ class Containers:
             CannotStartError: with the reason that ECS would give.
         """
         container = definition["containerDefinitions"][0]
-        if container.get("secrets"):
-            names = ", ".join(secret["name"] for secret in container["secrets"])
-            reason = f"unable to retrieve secrets: no secret store on this machine for {names}; overlay them for the environment local"
-            raise CannotStartError(f"ResourceInitializationError: {reason}")
         digest = self._pulled(task.image)
         try:
             identity = self._create(task, definition, container)
@@ -129,7 +125,8 @@ class Containers:
                 self._pull(image)
                 found = self._api.inspect_image(image)  # type: ignore[no-untyped-call]
         except (DockerException, RequestException) as error:
-            raise CannotStartError(f"CannotPullContainerError: {image}: {_said(error)}") from error
+            said = f"pull image manifest has been retried 1 time(s): failed to resolve ref {image}: {_said(error)}"
+            raise CannotStartError(f"CannotPullContainerError: {said}") from error
         repository, _, digest = image.partition("@")
         known = [entry.partition("@")[2] for entry in found.get("RepoDigests") or () if not digest or entry.startswith(f"{repository}@")]
         return digest if digest in known else next(iter(known), str(found["Id"]))
@@ -160,6 +157,7 @@ class Containers:
             port_bindings=ports,
             mounts=mounts,
             mem_limit=memory * _MEBIBYTE or None,
+            memswap_limit=memory * _MEBIBYTE or None,  # no swap on Fargate: a task that needs more is killed
             cpu_shares=int(definition.get("cpu") or 0) or None,
             read_only=bool(container.get("readonlyRootFilesystem")),
             log_config=docker.types.LogConfig(type="json-file", config={"max-size": "10m"}),

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from trainshed.local.prediction import rollout
+from trainshed.local.prediction.faults import Faults
 from trainshed.local.prediction.proxy import Front, Targets
 from trainshed.local.prediction.records import Service, Store, Task, identity
-from trainshed.local.prediction.runner import Engine, Runner
+from trainshed.local.prediction.runner import Engine, Runner, target_groups
+from trainshed.local.prediction.vault import Vault
 
 _TICK_SECONDS = 0.5
 _SWEEP_SECONDS = 15.0
+_PLACEMENT_SECONDS = 1.0
 _ENDING_SECONDS = 8.0
 
 
 class Controller:
     """Keeps services, tasks, fronts and the engine together."""
 
-    def __init__(self, store: Store, engine: Engine, logs: Path) -> None:
-        self.store = store
-        self.runner = Runner(store, engine, self.targets, logs)
+    def __init__(self, store: Store, engine: Engine, logs: Path, *, faults: Faults | None = None, vault: Vault | None = None) -> None:
+        self.store, self.faults = store, faults or Faults()
+        self.vault = vault or Vault(logs.with_name("secrets.json"))
+        self.runner = Runner(store, engine, self.targets, logs, faults=self.faults, vault=self.vault)
         self._engine, self._logs = engine, logs
         self._fronts: dict[str, Front] = {}
         self._ending = threading.Event()
@@ -90,14 +95,11 @@ class Controller:
     def step(self) -> None:
         """Look at every service once, and start and stop what is to be started and stopped."""
         begun: list[Task] = []
+        alarms = self.faults.named("alarm")
         with self.store.changing():
             for service in self.store.services.values():
-                if service.status == "INACTIVE":
-                    continue
-                steps = rollout.decide(service, self.store.tasks_of(service), time.time())
-                for task, reason in steps.stop:
-                    task.ask_stop(reason)
-                begun += [self._new_task(service) for _ in range(steps.start)]
+                if service.status != "INACTIVE":
+                    begun += self._moved(service, alarms)
             closing = [service for service in self.store.services.values() if service.status == "INACTIVE"]
         for task in begun:
             self.runner.launch(task)
@@ -105,6 +107,29 @@ class Controller:
             front = self._fronts.pop(f"{service.cluster}/{service.name}", None)
             if front is not None:
                 front.end()
+
+    def _moved(self, service: Service, alarms: frozenset[str]) -> list[Task]:
+        """Do what a service needs next; return the tasks to be started."""
+        steps = rollout.decide(service, self.store.tasks_of(service), time.time(), alarms)
+        stopped = [task for task, _ in steps.stop if task.wanted]
+        for task, reason in steps.stop:
+            task.ask_stop(reason)
+        if stopped:
+            groups = target_groups(service)
+            for group in groups:
+                service.tell(f"deregistered {len(stopped)} targets in (target-group {group})")
+            if groups:
+                service.tell(f"has begun draining connections on {len(stopped)} tasks.")
+            service.tell(f"has stopped {len(stopped)} running tasks: {_named(stopped)}.")
+        if steps.start and self.faults.task("capacity"):
+            reason = "Capacity is unavailable at this time. Please try again later or in a different availability zone."
+            service.tell(f"was unable to place a task. Reason: {reason} For more information, see the Troubleshooting section.")
+            service.not_before = time.time() + _PLACEMENT_SECONDS
+            return []
+        begun = [self._new_task(service) for _ in range(steps.start)]
+        if begun:
+            service.tell(f"has started {len(begun)} tasks: {_named(begun)}.")
+        return begun
 
     def _new_task(self, service: Service) -> Task:
         primary = service.primary
@@ -119,7 +144,6 @@ class Controller:
             container=container["name"],
         )
         self.store.tasks[task.id] = task
-        service.tell(f"has started 1 tasks: (task {task.id}).")
         return task
 
     def _sweep(self) -> None:
@@ -135,3 +159,7 @@ class Controller:
                 known = self.store.tasks.get(file.stem)
             if known is None:
                 file.unlink(missing_ok=True)
+
+
+def _named(tasks: Sequence[Task]) -> str:
+    return " ".join(f"(task {task.id})" for task in tasks)

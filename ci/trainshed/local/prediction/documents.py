@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainshed.local.prediction.records import ACCOUNT, Deployment, Service, Task, arn
+from trainshed.local.prediction import rollout
+from trainshed.local.prediction.records import ACCOUNT, PERCENTS, REGION, Deployment, Rollout, Service, ServiceRevision, Task, arn
 
-_STEADY = {"minimumHealthyPercent": 100, "maximumPercent": 200}
+_EMPTY_SERVICE: Mapping[str, Any] = {
+    "loadBalancers": [],
+    "serviceRegistries": [],
+    "placementConstraints": [],
+    "placementStrategy": [],
+    "enableECSManagedTags": False,
+    "enableExecuteCommand": False,
+    "propagateTags": "NONE",
+}
+_NO_ALARMS = {"alarmNames": [], "rollback": False, "enable": False}
 
 
 def cluster(name: str, services: Sequence[Service], tasks: Sequence[Task]) -> dict[str, Any]:
@@ -28,9 +38,17 @@ def cluster(name: str, services: Sequence[Service], tasks: Sequence[Task]) -> di
     }
 
 
-def service(found: Service, tasks: Sequence[Task]) -> dict[str, Any]:
+def configuration(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Show what a service's owner said of its deployments, with ECS's defaults."""
+    breaker = {"enable": False, "rollback": False, **given.get("deploymentCircuitBreaker", {})}
+    defaults = {**PERCENTS, "alarms": _NO_ALARMS, "strategy": "ROLLING", "bakeTimeInMinutes": 0}
+    return {**defaults, **given, "deploymentCircuitBreaker": breaker}
+
+
+def service(found: Service, tasks: Sequence[Task], *, tags: bool = False) -> dict[str, Any]:
     """Show a service with its deployments and events."""
-    return {
+    shown = {
+        **_EMPTY_SERVICE,
         **found.given,
         "serviceArn": arn("service", found.cluster, found.name),
         "serviceName": found.name,
@@ -40,19 +58,116 @@ def service(found: Service, tasks: Sequence[Task]) -> dict[str, Any]:
         "runningCount": _running(tasks),
         "pendingCount": _pending(tasks),
         "launchType": "FARGATE",
-        "platformVersion": "LATEST",
+        "platformVersion": found.given.get("platformVersion", "LATEST"),
+        "platformFamily": "Linux",
         "schedulingStrategy": "REPLICA",
         "taskDefinition": found.primary.revision,
-        "deploymentConfiguration": {
-            **_STEADY,
-            "deploymentCircuitBreaker": {"enable": found.breaker, "rollback": found.rollback},
-        },
+        "deploymentConfiguration": configuration(found.configuration),
         "deploymentController": {"type": "ECS"},
         "deployments": [_deployment(found, deployment, tasks) for deployment in found.deployments],
         "events": [{"id": event.id, "createdAt": event.at, "message": event.message} for event in found.events],
         "createdAt": found.created,
         "createdBy": f"arn:aws:iam::{ACCOUNT}:root",
+        "currentServiceRevisions": [_summary(found, one.number, tasks) for one in found.deployments if found.revision(one.number)],
     }
+    if found.rollout is not None:
+        shown["currentServiceDeployment"] = rollout_arn(found, found.rollout)
+    if tags and found.tags:
+        shown["tags"] = found.tags
+    return shown
+
+
+def rollout_arn(found: Service, one: Rollout) -> str:
+    """Return the ARN of a service deployment."""
+    return arn("service-deployment", found.cluster, found.name, one.id)
+
+
+def revision_arn(found: Service, number: str) -> str:
+    """Return the ARN of a service revision."""
+    return arn("service-revision", found.cluster, found.name, number)
+
+
+def brief_rollout(found: Service, one: Rollout) -> dict[str, Any]:
+    """Show a service deployment as a list does."""
+    shown: dict[str, Any] = {
+        "serviceDeploymentArn": rollout_arn(found, one),
+        "serviceArn": arn("service", found.cluster, found.name),
+        "clusterArn": arn("cluster", found.cluster),
+        "createdAt": one.created,
+        "startedAt": one.created,
+        "targetServiceRevisionArn": revision_arn(found, one.target),
+        "status": one.status,
+    }
+    return shown | _given({"finishedAt": one.finished, "statusReason": one.reason})
+
+
+def whole_rollout(found: Service, one: Rollout, tasks: Sequence[Task]) -> dict[str, Any]:
+    """Show a service deployment with all that watches it."""
+    shown = brief_rollout(found, one)
+    del shown["targetServiceRevisionArn"]
+    given = configuration(one.configuration)
+    shown |= {
+        "updatedAt": one.updated,
+        "sourceServiceRevisions": [_summary(found, number, tasks) for number in one.sources],
+        "targetServiceRevision": _summary(found, one.target, tasks),
+        "deploymentConfiguration": given,
+        "deploymentCircuitBreaker": {
+            "status": _monitor(one, "breaker", on=given["deploymentCircuitBreaker"]["enable"]),
+            "failureCount": one.failures,
+            "threshold": one.threshold or rollout.threshold(found.desired, given),
+        },
+        "alarms": {
+            "status": _monitor(one, "alarms", on=bool(given["alarms"].get("enable"))),
+            "alarmNames": given["alarms"].get("alarmNames", []),
+            "triggeredAlarmNames": one.alarms,
+        },
+    }
+    if not one.finished:
+        shown["lifecycleStage"] = "SCALE_UP"
+    if one.back:
+        shown["rollback"] = {"reason": one.back_reason, "startedAt": one.back_at, "serviceRevisionArn": revision_arn(found, one.back)}
+    return shown | _given({"stoppedAt": one.stopped})
+
+
+def service_revision(found: Service, one: ServiceRevision) -> dict[str, Any]:
+    """Show a service revision; an image's digest is there as soon as a task of it was started."""
+    containers = [
+        {"containerName": name, "image": image, **_given({"imageDigest": one.digests.get(name)})} for name, image in one.images.items()
+    ]
+    return {
+        "serviceRevisionArn": revision_arn(found, one.number),
+        "serviceArn": arn("service", found.cluster, found.name),
+        "clusterArn": arn("cluster", found.cluster),
+        "taskDefinition": one.revision,
+        "launchType": "FARGATE",
+        "platformVersion": "1.4.0",
+        "platformFamily": "Linux",
+        "loadBalancers": one.given.get("loadBalancers", []),
+        "serviceRegistries": one.given.get("serviceRegistries", []),
+        **_given({"networkConfiguration": one.given.get("networkConfiguration")}),
+        "containerImages": containers,
+        "guardDutyEnabled": False,
+        "createdAt": one.created,
+    }
+
+
+def _monitor(one: Rollout, name: str, *, on: bool) -> str:
+    if not on:
+        return "DISABLED"
+    if one.tripped == name:
+        return "TRIGGERED"
+    return "MONITORING_COMPLETE" if one.finished else "MONITORING"
+
+
+def _summary(found: Service, number: str, tasks: Sequence[Task]) -> dict[str, Any]:
+    own = [one for one in tasks if one.deployment == f"ecs-svc/{number}"]
+    wanted = found.desired if found.primary.number == number else sum(one.wanted for one in own)
+    counts = {"requestedTaskCount": wanted, "runningTaskCount": _running(own), "pendingTaskCount": _pending(own)}
+    return {"arn": revision_arn(found, number), **counts}
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value}
 
 
 def task(found: Task) -> dict[str, Any]:
@@ -71,10 +186,17 @@ def task(found: Task) -> dict[str, Any]:
         "connectivity": "CONNECTED",
         "containers": [_container(found)],
         "version": 1,
+        "platformVersion": "1.4.0",
+        "platformFamily": "Linux",
+        "availabilityZone": f"{REGION}a",
+        "attachments": [],
+        "attributes": [],
+        "overrides": {"containerOverrides": [{"name": found.container}]},
+        "tags": [],
         **{key: value for key, value in times.items() if value},
     }
     if not found.wanted:
-        shown |= {"stopCode": found.stop_code, "stoppedReason": found.reason}
+        shown |= {"stopCode": found.stop_code, "stoppedReason": found.reason} | _given({"stoppingAt": found.stopping})
     return shown
 
 
@@ -98,7 +220,9 @@ def _container(found: Task) -> dict[str, Any]:
 
 def _deployment(found: Service, deployment: Deployment, tasks: Sequence[Task]) -> dict[str, Any]:
     own = [one for one in tasks if one.deployment == deployment.id]
+    network = found.given.get("networkConfiguration")
     return {
+        **({"networkConfiguration": network} if network else {}),
         "id": deployment.id,
         "status": deployment.status,
         "taskDefinition": deployment.revision,

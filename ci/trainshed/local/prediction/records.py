@@ -6,6 +6,7 @@ import json
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -17,8 +18,12 @@ from trainshed.files import write_bytes
 ACCOUNT = "000000000000"
 REGION = "us-east-1"
 DEFAULT_CLUSTERS = ("default", "embedded")
+PERCENTS = {"minimumHealthyPercent": 100, "maximumPercent": 200}
 _STOPPED_KEPT = 100
+_STOPPED_SECONDS = 3600.0  # ECS shows a stopped task for about an hour
 _EVENTS_KEPT = 100
+_ROLLOUTS_KEPT = 50
+_PAST_SECONDS = 120.0
 
 
 def arn(kind: str, *parts: str) -> str:
@@ -50,6 +55,7 @@ class Task:
     port: int = 0
     created: float = field(default_factory=time.time)
     started: float = 0.0
+    stopping: float = 0.0
     stopped: float = 0.0
     stop_code: str = ""
     reason: str = ""
@@ -74,7 +80,7 @@ class Task:
     def ask_stop(self, reason: str, code: str = "ServiceSchedulerInitiated") -> None:
         """Ask for its end; the first reason stands."""
         if self.wanted:
-            self.desired, self.reason, self.stop_code = "STOPPED", reason, code
+            self.desired, self.reason, self.stop_code, self.stopping = "STOPPED", reason, code, time.time()
 
 
 @dataclass(kw_only=True)
@@ -88,8 +94,58 @@ class Deployment:
     reason: str = ""
     failed: int = 0
     proven: bool = False
+    completed: bool = False
     created: float = field(default_factory=time.time)
     updated: float = field(default_factory=time.time)
+
+    @property
+    def number(self) -> str:
+        """Return the number that its service revision has too."""
+        return self.id.rpartition("/")[2]
+
+
+@dataclass(kw_only=True)
+class ServiceRevision:
+    """What one deployment runs, frozen when it was made; ``digests`` are of each container's image, once one was started."""
+
+    number: str
+    revision: str
+    images: dict[str, str]
+    digests: dict[str, str] = field(default_factory=dict)
+    given: dict[str, Any] = field(default_factory=dict)
+    created: float = field(default_factory=time.time)
+
+
+@dataclass(kw_only=True)
+class Rollout:
+    """What ECS calls a service deployment: from some service revisions to another one. ``back`` is the one it went back to."""
+
+    id: str
+    target: str
+    sources: list[str]
+    configuration: dict[str, Any]
+    status: str = "IN_PROGRESS"
+    reason: str = ""
+    back: str = ""
+    back_reason: str = ""
+    back_at: float = 0.0
+    tripped: str = ""
+    alarms: list[str] = field(default_factory=list)
+    failures: int = 0
+    threshold: int = 0
+    created: float = field(default_factory=time.time)
+    updated: float = field(default_factory=time.time)
+    finished: float = 0.0
+    stopped: float = 0.0
+
+    def turn(self, status: str, reason: str = "", *, over: bool = False) -> None:
+        """Note a new status."""
+        now = time.time()
+        self.status, self.reason, self.updated = status, reason or self.reason, now
+        if over:
+            self.finished = now
+        if status == "STOPPED":
+            self.stopped = now
 
 
 @dataclass(kw_only=True)
@@ -116,8 +172,14 @@ class Service:
     deployments: list[Deployment] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     given: dict[str, Any] = field(default_factory=dict)
+    configuration: dict[str, Any] = field(default_factory=dict)
+    tags: list[dict[str, str]] = field(default_factory=list)
+    token: str = ""
+    revisions: list[ServiceRevision] = field(default_factory=list)
+    rollouts: list[Rollout] = field(default_factory=list)
     crashes: int = 0
     not_before: float = 0.0
+    steady: bool = False
 
     @property
     def primary(self) -> Deployment:
@@ -128,18 +190,40 @@ class Service:
         """Return a deployment by its id."""
         return next((deployment for deployment in self.deployments if deployment.id == wanted), None)
 
+    def percent(self, key: str) -> int:
+        """Return ``minimumHealthyPercent`` or ``maximumPercent``."""
+        return int(self.configuration.get(key, PERCENTS[key]))
+
+    @property
+    def rollout(self) -> Rollout | None:
+        """Return the service deployment that goes on; None when none does."""
+        newest = self.rollouts[0] if self.rollouts else None
+        return newest if newest is not None and not newest.finished else None
+
+    def revision(self, number: str) -> ServiceRevision | None:
+        """Return a service revision by its number."""
+        return next((revision for revision in self.revisions if revision.number == number), None)
+
     def tell(self, message: str) -> None:
         """Add an event, the newest first."""
         event = Event(id=str(uuid.uuid4()), message=f"(service {self.name}) {message}", at=time.time())
         self.events = [event, *self.events][:_EVENTS_KEPT]
 
-    def deploy(self, revision: str) -> Deployment:
-        """Make a new primary deployment; those that are over are forgotten."""
+    def deploy(self, revision: str, images: Mapping[str, str] | None = None) -> Deployment:
+        """Make a new primary deployment; one that was under way is stopped for it. ``images`` are by container."""
+        sources = [old.number for old in self.deployments if old.status == "PRIMARY"]
+        if self.rollout is not None:
+            self.rollout.turn("STOPPED", "Service deployment stopped because of a newer service deployment.", over=True)
         for old in self.deployments:
             old.status = "ACTIVE"
-        self.deployments.insert(0, Deployment(id=f"ecs-svc/{uuid.uuid4().int % 10**19:019d}", revision=revision))
-        self.crashes, self.not_before = 0, 0.0
-        return self.deployments[0]
+        fresh = Deployment(id=f"ecs-svc/{uuid.uuid4().int % 10**19:019d}", revision=revision)
+        self.deployments.insert(0, fresh)
+        made = ServiceRevision(number=fresh.number, revision=revision, images=dict(images or {}), given=dict(self.given))
+        rollout = Rollout(id=uuid.uuid4().hex[:21], target=fresh.number, sources=sources, configuration=dict(self.configuration))
+        self.revisions = [made, *self.revisions][:_ROLLOUTS_KEPT]
+        self.rollouts = [rollout, *self.rollouts][:_ROLLOUTS_KEPT]
+        self.crashes, self.not_before, self.steady = 0, 0.0, False
+        return fresh
 
 
 class Store:
@@ -147,6 +231,7 @@ class Store:
 
     def __init__(self, file: Path) -> None:
         self._file = file
+        self._past: deque[tuple[float, bytes]] | None = None
         self._changed = threading.Condition()
         self.version = 0
         self.identity = identity()
@@ -155,6 +240,9 @@ class Store:
         self.revisions: dict[str, int] = {}
         self.services: dict[str, Service] = {}
         self.tasks: dict[str, Task] = {}
+        self.tags: dict[str, list[dict[str, str]]] = {}
+        self.targets: dict[str, dict[str, Any]] = {}
+        self.policies: dict[str, dict[str, Any]] = {}
         self._written = b""
         if file.exists():
             self._read(json.loads(file.read_bytes()))
@@ -185,8 +273,24 @@ class Store:
             if document != self._written:
                 write_bytes(self._file, document, mode=0o600)
                 self._written = document
+                self._keep(document)
                 self.version += 1
                 self._changed.notify_all()
+
+    def remember(self) -> None:
+        """From now on keep what the records were, for `past`."""
+        self._past = deque()
+
+    def past(self, seconds: float) -> Store:
+        """Return the records as they were some seconds ago, or at the first time that is remembered; they cannot be written."""
+        with self._changed:
+            kept = list(self._past or ())
+            now = json.dumps(self._document()).encode()
+        due = time.time() - seconds
+        old = [document for at, document in kept if at <= due]
+        found = Store(self._file.with_name("past"))
+        found._read(json.loads(old[-1] if old else kept[0][1] if kept else now))
+        return found
 
     def tasks_of(self, service: Service) -> list[Task]:
         """Return a service's tasks, the oldest first."""
@@ -196,10 +300,20 @@ class Store:
         """Return a service by name or ARN."""
         return self.services.get(f"{cluster}/{name.rpartition('/')[2]}")
 
+    def _keep(self, document: bytes) -> None:
+        if self._past is None:
+            return
+        now = time.time()
+        self._past.append((now, document))
+        while len(self._past) > 1 and self._past[1][0] < now - _PAST_SECONDS:
+            self._past.popleft()
+
     def _forget(self) -> None:
+        due = time.time() - _STOPPED_SECONDS
         gone = sorted((task for task in self.tasks.values() if task.gone), key=lambda task: task.stopped)
-        for task in gone[:-_STOPPED_KEPT]:
-            del self.tasks[task.id]
+        for number, task in enumerate(reversed(gone)):
+            if number >= _STOPPED_KEPT or task.stopped < due:
+                del self.tasks[task.id]
 
     def _document(self) -> dict[str, Any]:
         return {
@@ -209,6 +323,9 @@ class Store:
             "revisions": self.revisions,
             "services": {key: asdict(service) for key, service in self.services.items()},
             "tasks": {key: asdict(task) for key, task in self.tasks.items()},
+            "tags": self.tags,
+            "targets": self.targets,
+            "policies": self.policies,
         }
 
     def _read(self, document: Mapping[str, Any]) -> None:
@@ -218,9 +335,13 @@ class Store:
         self.revisions = dict(document["revisions"])
         self.services = {key: _service(found) for key, found in document["services"].items()}
         self.tasks = {key: Task(**found) for key, found in document["tasks"].items()}
+        self.tags, self.targets, self.policies = (dict(document.get(key, {})) for key in ("tags", "targets", "policies"))
 
 
 def _service(document: Mapping[str, Any]) -> Service:
     deployments = [Deployment(**found) for found in document["deployments"]]
     events = [Event(**found) for found in document["events"]]
-    return Service(**{**document, "deployments": deployments, "events": events})
+    revisions = [ServiceRevision(**found) for found in document.get("revisions", [])]
+    rollouts = [Rollout(**found) for found in document.get("rollouts", [])]
+    whole = {"deployments": deployments, "events": events, "revisions": revisions, "rollouts": rollouts}
+    return Service(**{**document, **whole})

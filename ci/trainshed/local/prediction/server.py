@@ -1,16 +1,19 @@
-"""The HTTP side of the embedded Prediction Service: ECS's JSON protocol, and three addresses of its own.
+"""The HTTP side of the embedded Prediction Service: AWS's JSON protocol, and some addresses of its own.
 
-``GET /_embedded/health``; ``GET /_embedded/services/NAME`` → ``{"url", "healthy"}``; ``GET /_embedded/tasks/ID/log`` → text.
+``GET /_embedded/health``; ``GET /_embedded/services/NAME`` → ``{"url", "healthy"}``; ``GET /_embedded/tasks/ID/log`` → text;
+where faults are allowed ``GET``, ``PUT`` and ``DELETE /_embedded/faults`` (see `faults`).
 """
 
 from __future__ import annotations
 
 import json
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from trainshed.local.prediction.api import Api, RefusedError
+from trainshed.local.prediction.api import TARGET, Api, looks
 from trainshed.local.prediction.controller import Controller
+from trainshed.local.prediction.protocol import RefusedError
 from trainshed.local.prediction.records import Store
 
 _OWN = "/_embedded/"
@@ -28,6 +31,9 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, port: int, store: Store, controller: Controller) -> None:
         self.store, self.controller, self.api = store, controller, Api(store, controller)
+        self.faults = controller.faults
+        if self.faults.allowed:
+            store.remember()
         super().__init__(("127.0.0.1", port), _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - the library's signature
@@ -53,16 +59,68 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(400, "ClientException", "not a request of this machine with a body of known length")
             return
         body = self.rfile.read(int(length))
+        status, answer = self._answered(action, body)
+        if status:
+            self._send(status, "application/x-amz-json-1.1", json.dumps(answer).encode())
+
+    def _answered(self, target: str, body: bytes) -> tuple[int, dict[str, Any]]:
+        """Answer an action, or with the fault that is on for it; 0 where the connection is to be cut."""
+        fault = self.server.faults.strike(target.rpartition(".")[2])
+        if fault is None:
+            return self._done(self.server.api, target, body)
+        if fault.kind == "slow":
+            time.sleep(fault.seconds)
+            return self._done(self.server.api, target, body)
+        if fault.kind == "stale":
+            old = Api(self.server.store.past(fault.seconds), self.server.controller) if looks(target) else self.server.api
+            return self._done(old, target, body)
+        if fault.after:
+            self._done(self.server.api, target, body)
+        refusal = fault.refusal(target.removeprefix(TARGET))
+        if refusal is not None:
+            return refusal.status, {"__type": refusal.kind, "message": refusal.message}
+        self.close_connection = True
+        return 0, {}
+
+    @staticmethod
+    def _done(api: Api, target: str, body: bytes) -> tuple[int, dict[str, Any]]:
         try:
-            answer = self.server.api.answer(action, json.loads(body or b"{}"))
+            return 200, api.answer(target, json.loads(body or b"{}"))
         except RefusedError as error:
-            self._error(400, error.kind, error.message)
+            return error.status, {"__type": error.kind, "message": error.message}
         except ValueError:
-            self._error(400, "SerializationException", "the body is not JSON")
+            return 400, {"__type": "SerializationException", "message": "the body is not JSON"}
         except Exception as error:  # noqa: BLE001 - the server stands whatever a request holds
-            self._error(500, "ServerException", f"{type(error).__name__}: {error}")
-        else:
-            self._send(200, "application/x-amz-json-1.1", json.dumps(answer).encode())
+            return 500, {"__type": "ServerException", "message": f"{type(error).__name__}: {error}"}
+
+    def do_PUT(self) -> None:
+        """Put faults on."""
+        length = self.headers.get("Content-Length", "")
+        if not self._own_faults() or not length.isdigit() or int(length) > _BODY_LIMIT:
+            self.close_connection = True
+            self._error(403, "ClientException", f"nothing to put at {self.path}")
+            return
+        try:
+            self.server.faults.put(json.loads(self.rfile.read(int(length))))
+        except (RefusedError, ValueError) as error:
+            self._error(400, "InvalidParameterException", str(error))
+            return
+        self._show_faults()
+
+    def do_DELETE(self) -> None:
+        """Take all faults away."""
+        if not self._own_faults():
+            self._error(403, "ClientException", f"nothing to delete at {self.path}")
+            return
+        self.server.faults.put([])
+        self._show_faults()
+
+    def _own_faults(self) -> bool:
+        return self._local() and self.server.faults.allowed and self.path == "/_embedded/faults"
+
+    def _show_faults(self) -> None:
+        self.server.store.wake()
+        self._send(200, "application/json", json.dumps(self.server.faults.shown()).encode())
 
     def do_GET(self) -> None:
         """Answer what ECS has no action for."""
@@ -71,6 +129,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(403, "ClientException", "not a request of this machine")
         elif self.path == "/_embedded/health":
             self._send(200, "application/json", b'{"status": "ok"}')
+        elif self._own_faults():
+            self._show_faults()
         elif self.path.startswith(_OWN) and parts[0] == "services":
             self._service(parts[-1])
         elif self.path.startswith(_OWN) and parts[0] == "tasks" and parts[-1] == "log":
