@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -11,6 +10,7 @@ from trainshed.errors import UsageError, WorkFailed, suggestion
 from trainshed.services.rendering import Model
 from trainshed.services.spec import ModelSource
 from trainshed.stages.context import Context
+from trainshed.stages.deploying.checksums import Source, checksum
 from trainshed.stages.launching.history import newest_first
 from trainshed.tools.kubeflow_records import Artifact
 
@@ -20,18 +20,21 @@ _LOOKED_AT = 200
 
 
 def model_of(context: Context, source: ModelSource, from_run: str | None = None) -> Model:
-    """Find the model of a run; of the newest one that succeeded and passed its gates when none is named.
+    """Find the model of a run, with its checksum; of the newest one that succeeded and passed its gates when none is named.
 
     Raises:
-        WorkFailed: no run of the pipeline succeeded in this environment, or its model is gone.
-        UsageError: the run has no such output, or several.
+        WorkFailed: no run of the pipeline was accepted in this environment, or not the one that is named; its model is gone or
+            was changed since.
+        UsageError: the run is unknown or of another pipeline; it has no such output, or several; its model may not be read.
     """
-    run_id = from_run or _last_good(context, source.pipeline)
+    run_id = _accepted(context, source.pipeline, from_run) if from_run is not None else _last_good(context, source.pipeline)
     uri = _chosen(source, run_id, context.kubeflow.artifacts(run_id)).uri
-    path = local_path(uri) if context.prediction.embedded else ""
-    if path and not Path(path).exists():
-        raise WorkFailed(f"the model of run {run_id} is gone: {path}", next_step=_again(source.pipeline))
-    return Model(uri=uri, run_id=run_id, path=path)
+    path = local_path(uri)
+    if path and not context.prediction.embedded:
+        message = f"the model of run {run_id} lies on the machine of its run, where Fargate cannot reach it: {uri}"
+        raise UsageError(message, next_step="Train in an environment whose Kubeflow keeps its artifacts in S3.")
+    sha256 = checksum(context, Source(pipeline=source.pipeline, run_id=run_id, uri=uri, path=path))
+    return Model(uri=uri, run_id=run_id, path=path, sha256=sha256)
 
 
 def _chosen(source: ModelSource, run_id: str, artifacts: Mapping[str, Artifact]) -> Artifact:
@@ -51,6 +54,34 @@ def local_path(uri: str) -> str:
     """Return the path of a ``file://`` address or of a plain path; empty for any other address."""
     parts = urlsplit(uri)
     return unquote(parts.path) if parts.scheme in {"", "file"} else ""
+
+
+def _accepted(context: Context, pipeline: str, run_id: str) -> str:
+    """Make sure that a run may give a model: that it is of this pipeline, and was accepted in this environment."""
+    environment = context.config.environment.name
+    records = context.ledger.events("run", environment, key=run_id, limit=1)
+    if not records:
+        message = f"run {run_id} is not known in {environment}: nobody has held it to its gates"
+        raise UsageError(message, next_step=f"Name the id of a run that `trainshed launch {pipeline} --wait` accepted.")
+    (record,) = records
+    if record.name != pipeline:
+        message = f"run {run_id} is of {record.name}, and the model is {pipeline}'s"
+        raise UsageError(message, next_step=f"Name a run of {pipeline}, or mend model.pipeline.")
+    if record.document.get("good") or _ended_well(context, run_id, record.document):
+        return run_id
+    raise WorkFailed(f"run {run_id} of {pipeline} is not accepted: {_why_not(record.document)}", next_step=_again(pipeline))
+
+
+def _why_not(told: Mapping[str, Any]) -> str:
+    missed = [str(gate.get("message", "a gate")) for gate in told.get("gates") or [] if not gate.get("passed")]
+    if missed:
+        return "; ".join(missed)
+    if told.get("known") is False:
+        return "it is of a version that nobody vouches for"
+    state = str(told.get("state") or "unknown")
+    if state == _SUCCEEDED or (state == _STARTED and told.get("followed")):
+        return "whoever followed it did not hold it to its gates to the end"
+    return f"its state is {state}"
 
 
 def _last_good(context: Context, pipeline: str) -> str:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.deploying import SERVICE, Desk
 from tests.support.scripted_ecs import ScriptedEcs, complete, scripted
 from tests.support.scripted_ecs import client as ecs_client
-from trainshed.errors import UsageError
+from trainshed.errors import UsageError, WorkFailed
 from trainshed.ledger.store import Ledger
 from trainshed.results import Status
+from trainshed.services.spec import ModelSource
 from trainshed.settings import Tier
 from trainshed.stages import deploy as deploying
 from trainshed.stages import models
+from trainshed.stages.deploying import checksums
 from trainshed.tools.kubeflow_records import Artifact, Run
 
 pytestmark = pytest.mark.sockets
@@ -148,6 +152,90 @@ def test_an_output_of_a_nested_pipeline_is_found_by_the_end_of_its_path_while_it
     assert desk.result().details["model"]["uri"] == model.as_uri()
     outputs["inner.train.model"] = outputs["condition-1.train.model"]
     assert "several outputs 'train.model': condition-1.train.model, inner.train.model" in desk.result().message
+
+
+def test_a_named_run_gives_the_model_when_it_was_accepted(desk: Desk, kubeflow: Runs) -> None:
+    trained(desk, kubeflow, "run-1")
+    trained(desk, kubeflow, "run-2")
+    desk.ecs.steps = [complete]
+    assert desk.result(from_run="run-1").details["model"]["run_id"] == "run-1"
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"state": "SUCCEEDED", "gates": [{"passed": False, "message": "auc is 0.7, not >= 0.8"}]}, "not accepted: auc is 0.7, not >= 0.8"),
+        ({"state": "FAILED"}, "its state is FAILED"),
+        ({"state": "STARTED", "followed": True}, "did not hold it to its gates"),
+        ({"state": "SUCCEEDED", "known": False}, "of a version that nobody vouches for"),
+    ],
+)
+def test_a_named_run_that_was_not_accepted_is_refused_with_the_reason(desk: Desk, kubeflow: Runs, told: dict[str, Any], said: str) -> None:
+    trained(desk, kubeflow, "run-1")
+    desk.context.ledger.record_event("run", "local", "training", "run-2", {"run_id": "run-2", "good": False, **told})
+    result = desk.result(from_run="run-2")
+    assert (result.status, result.exit_code) == (Status.FAILED, 1)
+    assert "run run-2 of training is not accepted: " in result.message
+    assert said in result.message
+    assert desk.ecs.changes() == []
+
+
+def test_a_named_run_that_is_unknown_or_of_another_pipeline_is_refused(desk: Desk) -> None:
+    assert "run run-9 is not known in local" in desk.result(from_run="run-9").message
+    desk.context.ledger.record_event("run", "local", "other", "run-3", {"run_id": "run-3", "state": "SUCCEEDED", "good": True})
+    result = desk.result(from_run="run-3")
+    assert "run run-3 is of other, and the model is training's" in result.message
+    assert result.exit_code == UsageError.exit_code
+
+
+def test_the_checksum_of_the_model_is_told_to_the_task(desk: Desk, kubeflow: Runs) -> None:
+    trained(desk, kubeflow, "run-1")
+    desk.ecs.steps = [complete]
+    desk.result()
+    variables = desk.ecs.sent("RegisterTaskDefinition")[0]["containerDefinitions"][0]["environment"]
+    assert {"name": "MODEL_SHA256", "value": hashlib.sha256(b"run-1").hexdigest()} in variables
+
+
+def test_a_model_that_was_changed_after_it_was_first_deployed_is_refused(desk: Desk, kubeflow: Runs) -> None:
+    model = trained(desk, kubeflow, "run-1")
+    desk.ecs.steps = [complete]
+    desk.result()
+    desk.ecs.requests.clear()
+    model.write_text("poisoned")
+    result = desk.result()
+    assert "the model of run run-1 was changed after the run" in result.message
+    assert hashlib.sha256(b"run-1").hexdigest() in result.message
+    assert desk.ecs.changes() == []
+    model.write_text("run-1")
+    assert desk.result().status is Status.CACHED
+
+
+def test_a_model_on_this_machine_is_refused_for_fargate(desk: Desk, kubeflow: Runs) -> None:
+    trained(desk, kubeflow, "run-1")
+    desk.context.__dict__["prediction"] = ecs_client(desk.ecs.url, embedded=False)
+    with pytest.raises(UsageError, match="where Fargate cannot reach it"):
+        models.model_of(desk.context, ModelSource(pipeline="training", output="train.model"))
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [("gs://bucket/model", "only addresses s3://"), ("s3://bucket", "only addresses s3://"), ("minio://b/m", "lies in MinIO")],
+)
+def test_an_address_that_cannot_be_read_is_refused(desk: Desk, kubeflow: Runs, uri: str, said: str) -> None:
+    trained(desk, kubeflow, "run-1")
+    kubeflow.outputs["run-1"] = {"train.model": Artifact(name="model", uri=uri)}
+    assert said in desk.result().message
+
+
+def test_the_checksum_of_a_folder_is_that_of_what_sha256sum_prints(tmp_path: Path) -> None:
+    gone = WorkFailed("gone")
+    for name, content in (("b", b"2"), ("a/c", b"1"), ("a-b", b"3")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    lines = [f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in (("a-b", b"3"), ("a/c", b"1"), ("b", b"2"))]
+    assert checksums.of_path(tmp_path, gone=gone) == hashlib.sha256("".join(lines).encode()).hexdigest()
+    with pytest.raises(WorkFailed, match="gone"):
+        checksums.of_path(tmp_path / "none", gone=gone)
 
 
 def test_a_model_that_is_gone_is_said(desk: Desk, kubeflow: Runs) -> None:
