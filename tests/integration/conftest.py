@@ -105,7 +105,7 @@ def production_doors(docker_host: str, tmp_path_factory: pytest.TempPathFactory)
     try:
         host, port = moto.get_host_and_port()
         with (
-            prediction.running(tmp_path_factory.mktemp("prediction"), docker_host) as server,
+            prediction.running(tmp_path_factory.mktemp("prediction"), docker_host, "--faults") as server,
             production.gateway(server.url, f"http://{host}:{port}") as door,
         ):
             yield server, door
