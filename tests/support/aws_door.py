@@ -41,7 +41,10 @@ class Asked:
 
 @dataclass
 class Door:
-    """What stands between a test and moto. ``refused`` answers with AWS's error code, or nothing to let a request through."""
+    """What stands between a test and moto. ``refused`` answers with AWS's error code, or nothing to let a request through.
+
+    ``replaced`` and ``computed`` answer in moto's place: always the same, or by what was asked.
+    """
 
     upstream: str
     url: str = ""
@@ -49,6 +52,7 @@ class Door:
     refused: Callable[[Asked], str] = lambda _asked: ""
     homes: dict[str, str] = field(default_factory=dict)
     replaced: dict[str, tuple[int, dict[str, Any]]] = field(default_factory=dict)
+    computed: dict[str, Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]] = field(default_factory=dict)
 
     @cached_property
     def aws(self) -> Aws:
@@ -64,6 +68,7 @@ class Door:
         self.asked.clear()
         self.homes.clear()
         self.replaced.clear()
+        self.computed.clear()
         self.refused = lambda _asked: ""
 
     def reset(self) -> None:
@@ -121,6 +126,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(301, b"<Error><Code>PermanentRedirect</Code></Error>", "application/xml", {"x-amz-bucket-region": str(home)})
         elif asked.what in self.behind.replaced:
             status, document = self.behind.replaced[asked.what]
+            self._send(status, json.dumps(document).encode(), _JSON)
+        elif asked.what in self.behind.computed:
+            status, document = self.behind.computed[asked.what](json.loads(body or b"{}"))
             self._send(status, json.dumps(document).encode(), _JSON)
         else:
             self._forward(body)
