@@ -51,6 +51,7 @@ class Scanners:
                 repository=scan.trivy_db,
                 max_db_age=scan.max_db_age,
                 insecure=[host] if registry is None or registry.insecure else [],
+                token=self.context.token,
             )
         )
 
