@@ -249,3 +249,80 @@ def test_the_server_answers_on_its_own_addresses_and_refuses_web_pages(house: Ho
     assert ask(house.address, "POST", "/", b"[]")[0] == 400
     assert ask(house.address, "GET", "/_embedded/health", headers={"Origin": "http://example.org"})[0] == 403
     assert ask(house.address, "POST", "/", b"{}", headers={"Host": "example.org"})[0] == 400
+
+
+def test_log_groups_and_streams_are_those_of_the_tasks(house: House) -> None:
+    options = {"awslogs-group": "/ecs/answer", "awslogs-region": "us-east-1", "awslogs-stream-prefix": "answer"}
+    revision = house.register("one", logConfiguration={"logDriver": "awslogs", "options": options})
+    house.create(revision)
+    house.rolled_out(revision)
+    (task,) = house.act("ListTasks")["taskArns"]
+
+    def logs(action: str, **request: Any) -> dict[str, Any]:
+        return house.server.api.answer(f"Logs_20140328.{action}", request)
+
+    (stream,) = logs("DescribeLogStreams", logGroupName="/ecs/answer")["logStreams"]
+    assert stream["logStreamName"] == f"answer/answer/{task.rpartition('/')[2]}"
+    events = logs("GetLogEvents", logGroupName="/ecs/answer", logStreamName=stream["logStreamName"], limit=1)
+    assert [event["message"] for event in events["events"]] == ["container-0 said 200"]
+    again = logs(
+        "GetLogEvents", logGroupName="/ecs/answer", logStreamName=stream["logStreamName"], nextToken=events["nextForwardToken"], limit=1
+    )
+    assert (again["events"], again["nextForwardToken"]) == ([], events["nextForwardToken"])
+    logs("CreateLogGroup", logGroupName="/ecs/other")
+    found = logs("DescribeLogGroups", logGroupNamePrefix="/ecs/")["logGroups"]
+    assert [group["logGroupName"] for group in found] == ["/ecs/answer", "/ecs/other"]
+    for request in ({"logGroupName": "/ecs/none"}, {"logGroupName": "/ecs/answer", "logStreamName": "none"}):
+        with pytest.raises(RefusedError) as caught:
+            logs("GetLogEvents", **request)
+        assert caught.value.kind == "ResourceNotFoundException"
+
+
+def test_autoscaling_is_kept_shown_and_bounds_the_count(house: House) -> None:
+    house.create(house.register("one"), desiredCount=0)
+    which = {"ServiceNamespace": "ecs", "ResourceId": "service/embedded/answer", "ScalableDimension": "ecs:service:DesiredCount"}
+
+    def scaling(action: str, **request: Any) -> dict[str, Any]:
+        return house.server.api.answer(f"AnyScaleFrontendService.{action}", {**which, **request})
+
+    with pytest.raises(RefusedError) as early:
+        scaling("PutScalingPolicy", PolicyName="cpu")
+    assert early.value.kind == "ObjectNotFoundException"
+    arn = scaling("RegisterScalableTarget", MinCapacity=2, MaxCapacity=4)["ScalableTargetARN"]
+    assert house.service()["desiredCount"] == 2
+    scaling("RegisterScalableTarget", MaxCapacity=3)
+    (target,) = scaling("DescribeScalableTargets", ResourceIds=[which["ResourceId"]])["ScalableTargets"]
+    assert (target["ScalableTargetARN"], target["MinCapacity"], target["MaxCapacity"]) == (arn, 2, 3)
+    tracking = {"TargetValue": 70.0, "PredefinedMetricSpecification": {"PredefinedMetricType": "ECSServiceAverageCPUUtilization"}}
+    for _ in range(2):
+        scaling("PutScalingPolicy", PolicyName="cpu", PolicyType="TargetTrackingScaling", TargetTrackingScalingPolicyConfiguration=tracking)
+    (policy,) = scaling("DescribeScalingPolicies")["ScalingPolicies"]
+    assert policy["TargetTrackingScalingPolicyConfiguration"] == tracking
+    scaling("DeleteScalingPolicy", PolicyName="cpu")
+    scaling("DeregisterScalableTarget")
+    assert scaling("DescribeScalableTargets")["ScalableTargets"] == []
+    with pytest.raises(RefusedError) as wrong:
+        scaling("RegisterScalableTarget", MinCapacity=2, MaxCapacity=1)
+    assert wrong.value.kind == "ValidationException"
+
+
+def test_revisions_that_were_deregistered_serve_on_and_are_refused_to_new_deployments(house: House) -> None:
+    revision = house.register("one")
+    house.create(revision, clientToken="same", tags=[{"key": "team", "value": "blue"}])
+    house.rolled_out(revision)
+    house.create(revision, clientToken="same")  # asked again with its token it is the same service
+    house.act("DeregisterTaskDefinition", taskDefinition=revision)
+    assert refusal(house, "DeregisterTaskDefinition", taskDefinition=revision) == "ClientException"
+    assert refusal(house, "UpdateService", service="answer", taskDefinition=revision) == "ClientException"
+    assert house.act("UpdateService", service="answer", desiredCount=2)["service"]["deployments"][0]["rolloutState"] == "COMPLETED"
+    until(lambda: house.service()["runningCount"] == 2, "a second task of the inactive revision")
+    assert house.act("ListTaskDefinitions", status="INACTIVE")["taskDefinitionArns"] == [revision]
+    arn = house.service()["serviceArn"]
+    assert house.act("ListTagsForResource", resourceArn=arn)["tags"] == [{"key": "team", "value": "blue"}]
+    (told,) = house.act("ListServiceDeployments", service="answer")["serviceDeployments"]
+    (known,) = house.act("DescribeServiceRevisions", serviceRevisionArns=[told["targetServiceRevisionArn"]])["serviceRevisions"]
+    assert known["containerImages"][0]["imageDigest"] == f"sha256:{'1' * 64}"
+    assert refusal(house, "ListTagsForResource", resourceArn="none") == "InvalidParameterException"
+    before = house.service()["deployments"][0]["id"]
+    house.act("UpdateService", service="answer", forceNewDeployment=True)
+    assert house.service()["deployments"][0]["id"] != before

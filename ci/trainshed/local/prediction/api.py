@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainshed.local.prediction import vault
+from trainshed.local.prediction import autoscaling, cloudwatch, vault
 from trainshed.local.prediction.clusters import Clusters
 from trainshed.local.prediction.controller import Controller
 from trainshed.local.prediction.definitions import Definitions
@@ -25,7 +25,11 @@ class Api:
         self._store = store
         groups = (Clusters(store), Definitions(store), Services(store, controller), Deployments(store), Tasks(store))
         self._actions: dict[str, Action] = {TARGET + name: action for group in groups for name, action in group.actions.items()}
-        self._actions |= {vault.TARGET + name: action for name, action in controller.vault.actions.items()}
+        self._actions |= {autoscaling.TARGET + name: action for name, action in autoscaling.Scaling(store).actions.items()}
+        # These look after their own locks: to read a task's log the engine is asked, and nobody shall wait for that.
+        self._free = {vault.TARGET + name: action for name, action in controller.vault.actions.items()}
+        logs = cloudwatch.Logs(store, controller.runner.log)
+        self._free |= {cloudwatch.TARGET + name: action for name, action in logs.actions.items()}
 
     def answer(self, target: str, request: object) -> dict[str, Any]:
         """Answer one request; ``target`` is the header ``X-Amz-Target``.
@@ -33,9 +37,11 @@ class Api:
         Raises:
             RefusedError: as AWS would refuse it.
         """
-        known = self._actions.get(target)
+        known, free = self._actions.get(target), self._free.get(target)
         if not isinstance(request, dict):
             raise RefusedError("ClientException", "expected a JSON object")
+        if free is not None:
+            return free(request)
         if known is None:
             raise RefusedError("UnsupportedFeatureException", f"the embedded Prediction Service does not know {target}")
         with self._store.reading() if looks(target) else self._store.changing():

@@ -243,6 +243,7 @@ class Store:
         self.tags: dict[str, list[dict[str, str]]] = {}
         self.targets: dict[str, dict[str, Any]] = {}
         self.policies: dict[str, dict[str, Any]] = {}
+        self.log_groups: dict[str, float] = {}
         self._written = b""
         if file.exists():
             self._read(json.loads(file.read_bytes()))
@@ -326,6 +327,7 @@ class Store:
             "tags": self.tags,
             "targets": self.targets,
             "policies": self.policies,
+            "log_groups": self.log_groups,
         }
 
     def _read(self, document: Mapping[str, Any]) -> None:
@@ -336,6 +338,7 @@ class Store:
         self.services = {key: _service(found) for key, found in document["services"].items()}
         self.tasks = {key: Task(**found) for key, found in document["tasks"].items()}
         self.tags, self.targets, self.policies = (dict(document.get(key, {})) for key in ("tags", "targets", "policies"))
+        self.log_groups = dict(document.get("log_groups", {}))
 
 
 def _service(document: Mapping[str, Any]) -> Service:
