@@ -267,6 +267,7 @@ COMMANDS: tuple[Command, ...] = (
         help="check what the platform promises of buckets, repositories and roles; changes nothing",
         function="trainshed.stages.audit:audit",
         guarded=False,
+        reports=True,
         recorded=True,
     ),
     Command(
