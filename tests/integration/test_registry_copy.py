@@ -1,0 +1,419 @@
+"""Images copied by digest between two real registries: whole, with what refers to them, whatever breaks on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import io
+import json
+import os
+import random
+import re
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.registry import Proxy, proxied, running_registry
+from trainshed import config
+from trainshed.console import Console
+from trainshed.errors import RemoteError, UsageError, WorkFailed
+from trainshed.pipelines import lock as locks
+from trainshed.pipelines.lock import LockedImage
+from trainshed.results import Status
+from trainshed.settings import Tier
+from trainshed.stages import locking
+from trainshed.stages.context import Context
+from trainshed.stages.registry.copy import copy as copy_stage
+from trainshed.stages.registry.promises import keep_tag
+from trainshed.stages.survey import survey
+from trainshed.tools.copying import INDEX, How, copy
+from trainshed.tools.registry import RegistryClient
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+SMALL = 1_000_000
+BIG = 25 * 1024 * 1024 + 17
+
+
+def digest_of(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def ask(address: str, method: str, path: str, body: bytes = b"", kind: str = "application/octet-stream") -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection(address, timeout=60)
+    connection.request(method, path, body=body, headers={"Content-Type": kind})
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    return answer
+
+
+@dataclass
+class Store:
+    """A repository that images are put into, past all clients of ours."""
+
+    address: str
+    name: str
+
+    @property
+    def repository(self) -> str:
+        return f"{self.address}/{self.name}"
+
+    def blob(self, content: bytes, kind: str = LAYER) -> dict[str, Any]:
+        place = ask(self.address, "POST", f"/v2/{self.name}/blobs/uploads/").headers["Location"].removeprefix(f"http://{self.address}")
+        assert ask(self.address, "PUT", f"{place}&digest={digest_of(content)}", content).status == 201
+        return {"mediaType": kind, "digest": digest_of(content), "size": len(content)}
+
+    def manifest(self, document: Mapping[str, Any], *, tag: str = "") -> dict[str, Any]:
+        content = json.dumps(document).encode()
+        selector = tag or digest_of(content)
+        assert ask(self.address, "PUT", f"/v2/{self.name}/manifests/{selector}", content, document["mediaType"]).status == 201
+        return {"mediaType": document["mediaType"], "digest": digest_of(content), "size": len(content)}
+
+    def image(self, *layers: bytes, subject: Mapping[str, Any] | None = None, tag: str = "") -> dict[str, Any]:
+        described = self.blob(json.dumps({"os": "linux", "architecture": "amd64", "n": len(layers)}).encode(), CONFIG)
+        document = {"schemaVersion": 2, "mediaType": MANIFEST, "config": described, "layers": [self.blob(layer) for layer in layers]}
+        return self.manifest({**document, **({"subject": subject} if subject else {})}, tag=tag)
+
+
+@dataclass
+class Gate:
+    """What a proxy before a registry does wrong, and what it has seen.
+
+    ``cut`` is after how many bytes of a layer connections break, so many ``times``; ``lost`` is how many big pieces are taken, wholly or
+    by ``half``, whose answer never comes; with ``steady`` it tells how far an upload came by the address of its first piece; ``wrong``
+    are blobs that come with a changed byte; ``ranges`` whether the registry can begin in the middle;
+    ``referrers`` are answered as registries do that keep them, None: this one does not.
+    """
+
+    address: str = ""
+    cut: int = 0
+    times: int = 0
+    lost: int = 0
+    half: bool = False
+    steady: bool = True
+    places: dict[str, str] = field(default_factory=dict)
+    wrong: set[str] = field(default_factory=set)
+    ranges: bool = True
+    referrers: dict[str, list[dict[str, Any]]] | None = None
+    asked: list[tuple[str, str, str]] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def count(self, method: str, pattern: str) -> int:
+        return sum(1 for one, path, _ in self.asked if one == method and re.search(pattern, path))
+
+
+class _Gate(Proxy):
+    def serve(self) -> None:
+        gate: Gate = self.server.state  # type: ignore[attr-defined]
+        body = self.body()
+        with gate.lock:
+            gate.asked.append((self.command, self.path, self.headers.get("Range", "")))
+        path = self.path.partition("?")[0]
+        if self.command == "GET" and gate.steady and path in gate.places:
+            self.path = gate.places[path]
+        if self.command == "PATCH" and gate.lost and gate.half and len(body) > SMALL:
+            body = body[: len(body) // 2]
+            self.headers.replace_header("Content-Length", str(len(body)))
+        if not gate.ranges:
+            del self.headers["Range"]
+        if "/referrers/" in self.path and gate.referrers is not None:
+            listed = gate.referrers.get(self.path.rpartition("/")[2], [])
+            content = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": listed}).encode()
+            super().answer(200, {"Content-Type": INDEX, "Content-Length": str(len(content))}, content)
+            return
+        self.forward(body)
+
+    def answer(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
+        gate: Gate = self.server.state  # type: ignore[attr-defined]
+        if self.command == "PATCH":
+            place = dict(headers)["Location"].partition("/v2/")
+            gate.places[self.path.partition("?")[0]] = "".join(place[1:])
+        if self.command == "PATCH" and gate.lost and int(self.headers["Content-Length"]) > SMALL:
+            gate.lost -= 1
+            self.close_connection = True
+            return
+        if self.command == "GET" and "/blobs/sha256" in self.path:
+            if self.path.rpartition("/")[2] in gate.wrong:
+                content = bytes([content[0] ^ 1]) + content[1:]
+            if gate.times and len(content) > gate.cut:
+                gate.times -= 1
+                self.close_connection = True
+                content = content[: gate.cut]
+        super().answer(status, headers, content)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = serve  # noqa: N815 - the library's names
+
+
+@contextmanager
+def gated(upstream: str) -> Iterator[Gate]:
+    gate = Gate()
+    with proxied(upstream, _Gate, gate) as address:
+        gate.address = address
+        yield gate
+
+
+@pytest.fixture(scope="module")
+def registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """Return the addresses of two registries that know nothing of each other."""
+    folder = tmp_path_factory.mktemp("registries")
+    with running_registry(folder / "one") as one, running_registry(folder / "two") as two:
+        yield one, two
+
+
+@pytest.fixture
+def name() -> str:
+    return f"team/small-{os.urandom(6).hex()}"
+
+
+@pytest.fixture
+def source(registries: tuple[str, str], name: str) -> Store:
+    return Store(registries[0], name)
+
+
+@pytest.fixture
+def target(registries: tuple[str, str], name: str) -> str:
+    return f"{registries[1]}/copied/{name}"
+
+
+@pytest.fixture
+def client() -> Iterator[RegistryClient]:
+    with RegistryClient() as made:
+        yield made
+
+
+class Seen(Counter[How]):
+    """Counts what came, by how."""
+
+    def __call__(self, _digest: str, _size: int, how: How) -> None:
+        self[how] += 1
+
+
+def some(size: int, seed: int) -> bytes:
+    return random.Random(seed).randbytes(size)  # noqa: S311 - content of a layer
+
+
+def test_an_index_comes_with_its_images_under_the_same_digest_and_once(client: RegistryClient, source: Store, target: str) -> None:
+    shared = some(1000, 1)
+    children = [source.image(shared, some(10, number)) for number in (2, 3)]
+    index = source.manifest({"schemaVersion": 2, "mediaType": INDEX, "manifests": children}, tag="one")
+    first, second = Seen(), Seen()
+    reference = f"{source.repository}@{index['digest']}"
+    assert copy(client, reference, target, tag="keep-it", on_progress=first) == index["digest"]
+    for wanted in (index, *children):
+        assert client.manifest(f"{target}@{wanted['digest']}") == client.manifest(f"{source.repository}@{wanted['digest']}")
+    assert client.tags(target) == {"keep-it"}
+    assert client.digest(f"{target}:keep-it") == index["digest"]
+    # One configuration and the first layer are of both images: 3 manifests, 1 configuration, 3 layers.
+    assert first[How.SENT] == 7
+    assert copy(client, reference, target, tag="keep-it", on_progress=second) == index["digest"]
+    assert second == Seen({How.PRESENT: 3})
+
+
+def test_what_refers_to_an_image_comes_too(client: RegistryClient, source: Store, target: str, registries: tuple[str, str]) -> None:
+    image = source.image(some(10, 4))
+    signature = source.image(some(10, 5), subject=image)
+    approval = source.image(some(10, 6), subject=signature)
+    with gated(registries[0]) as gate:
+        gate.referrers = {image["digest"]: [signature], signature["digest"]: [approval]}
+        copy(client, f"{gate.address}/{source.name}@{image['digest']}", target)
+    for one in (image, signature, approval):
+        assert client.digest(f"{target}@{one['digest']}") == one["digest"]
+    # The target keeps no referrers by itself: the tag of the specification does, and it is what the next copy reads.
+    onwards = f"{registries[0]}/onwards/{source.name}"
+    copy(client, f"{target}@{image['digest']}", onwards)
+    assert client.digest(f"{onwards}@{approval['digest']}") == approval["digest"]
+    before = client.digest(f"{target}:{image['digest'].replace(':', '-')}")
+    with gated(registries[0]) as gate:
+        gate.referrers = {image["digest"]: [signature], signature["digest"]: [approval]}
+        copy(client, f"{gate.address}/{source.name}@{image['digest']}", target)
+    assert client.digest(f"{target}:{image['digest'].replace(':', '-')}") == before
+
+
+def test_a_connection_cut_in_the_middle_of_a_layer_goes_on_from_there(
+    client: RegistryClient, source: Store, target: str, registries: tuple[str, str]
+) -> None:
+    image = source.image(some(BIG, 7))
+    with gated(registries[0]) as gate:
+        gate.cut, gate.times = 12_000_000, 2
+        copy(client, f"{gate.address}/{source.name}@{image['digest']}", target)
+        resumed = [asked for _, _, asked in gate.asked if asked]
+    assert gate.times == 0
+    assert resumed == ["bytes=12000000-", "bytes=12000000-"] or [int(one[6:-1]) for one in resumed] == sorted(
+        int(one[6:-1]) for one in resumed
+    )
+    assert len(resumed) == 2
+    assert client.digest(f"{target}@{image['digest']}") == image["digest"]
+
+
+def test_a_registry_that_cannot_begin_in_the_middle_is_read_anew(
+    client: RegistryClient, source: Store, target: str, registries: tuple[str, str]
+) -> None:
+    image = source.image(some(3_000_000, 8))
+    with gated(registries[0]) as gate:
+        gate.cut, gate.times, gate.ranges = 2_000_000, 1, False
+        copy(client, f"{gate.address}/{source.name}@{image['digest']}", target)
+    assert gate.times == 0
+    assert client.digest(f"{target}@{image['digest']}") == image["digest"]
+
+
+@pytest.mark.parametrize(
+    ("steady", "half", "pieces"),
+    [
+        pytest.param(True, False, 4, id="taken wholly, so it is not sent again"),
+        pytest.param(True, True, 5, id="taken by half, so the other half is sent"),
+        pytest.param(False, False, 5, id="the registry does not say, so the layer is begun anew"),
+    ],
+)
+def test_a_piece_whose_answer_is_lost(
+    client: RegistryClient, source: Store, target: str, registries: tuple[str, str], steady: bool, half: bool, pieces: int
+) -> None:
+    image = source.image(some(BIG, 9))
+    with gated(registries[1]) as gate:
+        gate.lost, gate.half, gate.steady = 1, half, steady
+        there = f"{gate.address}/{target.partition('/')[2]}"
+        assert copy(client, f"{source.repository}@{image['digest']}", there) == image["digest"]
+        assert gate.lost == 0
+        # Without a loss three pieces of the layer, and one of the configuration.
+        assert gate.count("PATCH", "/blobs/uploads/") == pieces
+        assert gate.count("PUT", "/blobs/uploads/") == 2
+
+
+def test_content_that_is_not_what_its_digest_says_never_arrives(
+    client: RegistryClient, source: Store, target: str, registries: tuple[str, str]
+) -> None:
+    layer = some(1000, 10)
+    image = source.image(layer, some(1000, 11))
+    with gated(registries[0]) as gate:
+        gate.wrong = {digest_of(layer)}
+        with pytest.raises(WorkFailed, match="not what its digest says"):
+            copy(client, f"{gate.address}/{source.name}@{image['digest']}", target, tag="one")
+    assert client.digest(f"{target}@{image['digest']}") is None
+    assert client.tags(target) == set()
+    again = Seen()
+    copy(client, f"{source.repository}@{image['digest']}", target, tag="one", on_progress=again)
+    assert again[How.PRESENT] == 2, "the configuration and the good layer came the first time"
+    assert again[How.SENT] == 2, "the layer and the manifest"
+
+
+def test_a_copy_that_ended_early_sends_only_what_is_missing(
+    client: RegistryClient, source: Store, target: str, registries: tuple[str, str]
+) -> None:
+    layers = [some(20_000, seed) for seed in range(20, 26)]
+    image = source.image(*layers)
+    ended = ask(registries[0], "DELETE", f"/v2/{source.name}/blobs/{digest_of(layers[-1])}")
+    assert ended.status == 202
+    first, second = Seen(), Seen()
+    with pytest.raises(RemoteError, match="404"):
+        copy(client, f"{source.repository}@{image['digest']}", target, on_progress=first)
+    assert client.digest(f"{target}@{image['digest']}") is None
+    source.blob(layers[-1])
+    copy(client, f"{source.repository}@{image['digest']}", target, on_progress=second)
+    assert first == Seen({How.SENT: 6})
+    assert second == Seen({How.PRESENT: 6, How.SENT: 2})
+
+
+def test_within_one_registry_layers_are_mounted_and_not_sent(client: RegistryClient, source: Store) -> None:
+    image = source.image(some(5000, 12))
+    seen = Seen()
+    copy(client, f"{source.repository}@{image['digest']}", f"{source.repository}-other", on_progress=seen)
+    assert seen == Seen({How.MOUNTED: 2, How.SENT: 1})
+    assert client.digest(f"{source.repository}-other@{image['digest']}") == image["digest"]
+
+
+def test_a_tag_that_another_image_has_is_left_alone(client: RegistryClient, source: Store, target: str) -> None:
+    one, two = source.image(some(10, 13)), source.image(some(10, 14))
+    copy(client, f"{source.repository}@{one['digest']}", target, tag="keep")
+    with pytest.raises(WorkFailed, match=":keep is sha256:"):
+        copy(client, f"{source.repository}@{two['digest']}", target, tag="keep")
+    assert client.digest(f"{target}:keep") == one["digest"]
+
+
+PROJECT = """
+[project]
+name = "small"
+[environments.dev]
+registry = "{0}/team"
+[environments.prod]
+registry = "{1}/live"
+trust = "main"
+[environments.same]
+registry = "{0}/team"
+"""
+
+
+@pytest.fixture
+def context(tmp_path: Path, registries: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Context]:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "trainshed.toml").write_text(PROJECT.format(*registries))
+    (tmp_path / "pipeline_templates").mkdir()
+    for component in ("one", "two"):
+        folder = tmp_path / "components" / component
+        folder.mkdir(parents=True)
+        (folder / "Dockerfile").write_text("FROM scratch\nCOPY a /\n")
+        (folder / "a").write_text(component)
+    subprocess.run(["git", "init", "-q", "-b", "main"], cwd=tmp_path, check=True)
+    made = Context(
+        config=config.load(tmp_path / "trainshed.toml", environment="dev"), console=Console(stream=io.StringIO()), tier=Tier.MAIN
+    )
+    images = {}
+    for number, component in enumerate(("one", "two")):
+        store = Store(registries[0], f"team/small/{component}")
+        digest = store.image(some(2000, 100 + number), os.urandom(20))["digest"]
+        images[component] = LockedImage(reference=f"{store.repository}@{digest}", digest=digest, input_digest="sha256:" + "0" * 64)
+    digest = survey(made).plan_digest()
+    locks.write(locking.path(made), locks.of(project="small", commit=None, dirty=False, plan_digest=digest, images=images))
+    yield made
+    made.close()
+
+
+def test_the_command_copies_the_lock_and_keeps_what_it_copied(
+    context: Context, registries: tuple[str, str], client: RegistryClient
+) -> None:
+    locked = locks.read(locking.path(context)).images
+    dry = copy_stage(context, to="prod", dry_run=True)
+    assert [result.status for result in dry.results] == [Status.SKIPPED] * 2
+    assert client.digest(f"{registries[1]}/live/small/one@{locked['one'].digest}") is None
+    report = copy_stage(context, to="prod")
+    assert report.exit_code == 0
+    for name, image in locked.items():
+        there = f"{registries[1]}/live/small/{name}"
+        assert client.digest(f"{there}:{keep_tag(image.digest)}") == image.digest
+    assert report.results[0].details["sent"] == 4
+    again = copy_stage(context, to="prod")
+    assert [result.status for result in again.results] == [Status.CACHED] * 2
+    assert [result.details["bytes"] for result in again.results] == [0, 0]
+
+
+def test_one_image_that_fails_does_not_hide_the_other(context: Context, registries: tuple[str, str]) -> None:
+    locked = locks.read(locking.path(context)).images
+    assert ask(registries[0], "DELETE", f"/v2/team/small/one/manifests/{locked['one'].digest}").status == 202
+    report = copy_stage(context, to="prod")
+    one, two = report.results
+    assert (one.status, two.status) == (Status.FAILED, Status.DONE)
+    assert "no such image" in one.message
+    assert report.exit_code == RemoteError.exit_code
+
+
+@pytest.mark.parametrize(
+    ("to", "tier", "told"),
+    [
+        (None, Tier.MAIN, "where to"),
+        ("prd", Tier.MAIN, "perhaps you meant 'prod'"),
+        ("prod", Tier.PULL_REQUEST, "for main and above"),
+        ("same", Tier.MAIN, "the same registry"),
+        ("local", Tier.MAIN, "own registry"),
+    ],
+)
+def test_a_target_that_cannot_be_is_refused_before_anything_is_sent(context: Context, to: str | None, tier: Tier, told: str) -> None:
+    context.tier = tier
+    with pytest.raises(UsageError, match=told):
+        copy_stage(context, to=to)
