@@ -53,7 +53,7 @@ _OF_A_SERVICE = (
     "propagateTags",
 )
 _TRACKING = "TargetTrackingScalingPolicyConfiguration"
-_ALWAYS_TOLD = frozenset({"deploymentConfiguration", "enableECSManagedTags", "propagateTags"})
+_ALWAYS_TOLD = frozenset({"deploymentConfiguration", "enableECSManagedTags", "healthCheckGracePeriodSeconds", "propagateTags"})
 """What ECS shows of every service; where it is not shown it cannot be compared."""
 _CONTAINER = re.compile(r"^containerDefinitions\.[^.]+")
 _SECRET = re.compile(r"(?i)(password|passwd|secret|token|credential|private|api_?key|access_?key|auth)")

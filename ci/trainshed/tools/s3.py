@@ -127,9 +127,9 @@ def _read(body: Any) -> bytes:  # noqa: ANN401 - botocore's stream
 
 
 def _own(found: dict[str, Any]) -> str:
-    """Return the SHA-256 that S3 keeps of a whole object; that of an upload in parts is of the parts' checksums."""
+    """Return the SHA-256 that S3 keeps of a whole object; that of an upload in parts, told by its ETag, is of the parts' checksums."""
     value = found.get("ChecksumSHA256", "")
-    if found.get("ChecksumType", "FULL_OBJECT") != "FULL_OBJECT" or "-" in value:
+    if found.get("ChecksumType", "FULL_OBJECT") != "FULL_OBJECT" or "-" in value or "-" in found["ETag"]:
         return ""
     try:
         raw = base64.b64decode(value, validate=True)

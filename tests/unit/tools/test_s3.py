@@ -96,6 +96,7 @@ def test_an_object_that_changes_while_it_is_read_is_an_error() -> None:
         ({"ChecksumSHA256": base64.b64encode(SHA.digest()).decode(), "ChecksumType": "FULL_OBJECT"}, SHA.hexdigest()),
         ({"ChecksumSHA256": base64.b64encode(SHA.digest()).decode()}, SHA.hexdigest()),
         ({"ChecksumSHA256": f"{base64.b64encode(SHA.digest()).decode()}-2", "ChecksumType": "COMPOSITE"}, ""),
+        ({"ChecksumSHA256": base64.b64encode(SHA.digest()).decode(), "ETag": '"e-2"'}, ""),
         ({"ChecksumSHA256": "no base64"}, ""),
         ({"ChecksumCRC32": "AAAAAA=="}, ""),
     ],
