@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,22 +117,34 @@ class FaultyRegistry:
 @contextmanager
 def faulty(upstream: str) -> Iterator[FaultyRegistry]:
     """Yield a proxy before the registry at ``upstream``."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    state = FaultyRegistry(address="")
+    with proxied(upstream, Proxy, state) as address:
+        state.address = address
+        try:
+            yield state
+        finally:
+            state.released.set()
+
+
+@contextmanager
+def proxied(upstream: str, handler: type[http.server.BaseHTTPRequestHandler], state: object) -> Iterator[str]:
+    """Yield the address of a proxy before the registry at ``upstream``; its handler finds both at its server."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
-    state = FaultyRegistry(address=f"127.0.0.1:{server.server_address[1]}")
     server.upstream, server.state = upstream, state  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield state
+        yield f"127.0.0.1:{server.server_address[1]}"
     finally:
-        state.released.set()
         server.shutdown()
         thread.join()
         server.server_close()
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class Proxy(http.server.BaseHTTPRequestHandler):
+    """Serves one request: hands it on to ``server.upstream``, unless `serve` does something else."""
+
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
@@ -145,9 +157,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         except ConnectionError:
             self.close_connection = True
 
-    def _serve(self) -> None:
+    def serve(self) -> None:
+        """Do what the fault says, else hand on."""
         state: FaultyRegistry = self.server.state  # type: ignore[attr-defined]
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self.body()
         kind = state.take(self.command, self.path, dict(self.headers))
         if kind == "slow":
             state.released.wait(60)
@@ -156,30 +169,44 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
         elif kind == "truncated":
-            self._answer(200, {"Content-Length": "1000", "Content-Type": "application/json"}, b"{")
+            self.answer(200, {"Content-Length": "1000", "Content-Type": "application/json"}, b"{")
             self.close_connection = True
         elif kind == "html404":
-            self._answer(404, {"Content-Length": "9", "Content-Type": "text/html"}, b"<p>no</p>")
+            self.answer(404, {"Content-Length": "9", "Content-Type": "text/html"}, b"<p>no</p>")
         elif kind:
             content = json.dumps({"errors": [{"code": "TOOMANYREQUESTS" if kind == "429" else "UNKNOWN", "message": "fault"}]}).encode()
-            self._answer(int(kind), {"Content-Length": str(len(content)), "Content-Type": "application/json"}, content)
+            self.answer(int(kind), {"Content-Length": str(len(content)), "Content-Type": "application/json"}, content)
         else:
-            self._forward(body)
+            self.forward(body)
 
-    def _forward(self, body: bytes) -> None:
+    def body(self) -> bytes:
+        """Read what was sent: of a known length, or in chunks as an engine sends layers."""
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        chunks = []
+        while size := int(self.rfile.readline().partition(b";")[0], 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(chunks)
+
+    def forward(self, body: bytes, leave_out: Collection[str] = ()) -> None:
+        """Hand a request on, and its answer back without some of its headers (in lower case)."""
         connection = http.client.HTTPConnection(self.server.upstream, timeout=60)  # type: ignore[attr-defined]
         try:
             headers = {name: value for name, value in self.headers.items() if name.lower() not in {"connection", "transfer-encoding"}}
             connection.request(self.command, self.path, body=body or None, headers=headers)
             answer = connection.getresponse()
             content = answer.read()
-            kept = {name: value for name, value in answer.getheaders() if name.lower() not in {"connection", "transfer-encoding"}}
+            dropped = {"connection", "transfer-encoding", *leave_out}
+            kept = {name: value for name, value in answer.getheaders() if name.lower() not in dropped}
             kept.setdefault("Content-Length", str(len(content)))
-            self._answer(answer.status, kept, content)
+            self.answer(answer.status, kept, content)
         finally:
             connection.close()
 
-    def _answer(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
+    def answer(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
+        """Answer."""
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -187,4 +214,4 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = _serve  # noqa: N815 - the library's names
+    do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = serve  # noqa: N815 - the library's names

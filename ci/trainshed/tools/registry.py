@@ -386,11 +386,12 @@ def require_ok(response: Response) -> None:
         return
     if response.status == _NOT_AUTHENTICATED:
         raise _refused(response.place, urlsplit(response.place).netloc)
-    if response.status == _FORBIDDEN:
-        raise RemoteError(f"{response.place}: forbidden for this log-in (403)", next_step="Ask for the permission, or log in anew.")
+    said = "; ".join(str(error.get("message") or error.get("code")) for error in _errors(response))
+    if response.status == _FORBIDDEN:  # ECR answers so to a full repository too: its words tell which it is
+        message = f"{response.place}: forbidden for this log-in (403)" + (f": {said[:200]}" if said else "")
+        raise RemoteError(message, next_step="Ask for the permission, or log in anew.")
     if response.status == _TOO_MANY:
         raise RemoteError(f"{response.place}: too many requests (429), also after pauses", next_step="Wait, then run again.")
-    said = "; ".join(str(error.get("message") or error.get("code")) for error in _errors(response))
     if any(error.get("code") == "NAME_UNKNOWN" for error in _errors(response)):
         raise RemoteError(f"{response.place}: there is no such repository ({said[:200]})", next_step=ENSURE)
     raise RemoteError(f"{response.place}: answered {response.status}" + (f" ({said[:200]})" if said else ""), next_step="Run again.")

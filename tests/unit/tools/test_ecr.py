@@ -12,7 +12,6 @@ from typing import Any, cast
 import pytest
 
 from trainshed.errors import RemoteError, TrainshedError, UsageError
-from trainshed.tools import ecr
 from trainshed.tools.aws import Aws, Refused
 from trainshed.tools.credentials import Login
 from trainshed.tools.ecr import Ecr
@@ -46,7 +45,7 @@ def registry(answers: Answers, secrets: list[str] | None = None) -> Ecr:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [1000.0]
-    monkeypatch.setattr(ecr.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("trainshed.tools.ecr.time.monotonic", lambda: now[0])
     return now
 
 

@@ -209,3 +209,39 @@ def test_the_configuration_of_one_platform_of_an_index_is_read(serve: Callable[[
         for tag, message in (("index", "holds no image for linux/amd64"), ("odd", "is not an image"), ("list", "not a JSON object")):
             with pytest.raises(RemoteError, match=message):
                 client.config(f"{registry.address}/a/b:{tag}")
+
+
+@pytest.mark.sockets
+def test_a_log_in_that_ended_is_asked_for_anew_and_a_missing_permission_is_told(serve: Callable[[Registry], Registry]) -> None:
+    given = [Login(username="AWS", password=SECRET), Login(username="AWS", password=WRONG)]
+    good = [f"Basic {base64.b64encode(f'AWS:{login.password}'.encode()).decode()}" for login in given]
+    denied = json.dumps({"errors": [{"code": "DENIED", "message": "Your authorization token has expired."}]}).encode()
+
+    def answer(_method: str, _path: str, headers: Mapping[str, str], _body: bytes) -> Answer:
+        if "authorization" not in headers:
+            return 401, {"WWW-Authenticate": 'Basic realm="x"'}, b""
+        return found(headers) if headers["authorization"] == good[0] else (403, {}, denied)
+
+    registry = serve(Registry(answer))
+    with RegistryClient(login=lambda _host: given[0]) as client:
+        assert client.digest(f"{registry.address}/a:1") == DIGEST
+        good.reverse()  # the first one has ended, and the second counts now
+        given.reverse()
+        assert client.digest(f"{registry.address}/a:1") == DIGEST
+        good[0] = ""
+        with pytest.raises(RemoteError, match=r"forbidden for this log-in \(403\): Your authorization token has expired"):
+            client.manifest(f"{registry.address}/a:1")
+
+
+@pytest.mark.sockets
+def test_a_manifest_whose_digest_the_registry_does_not_tell_is_digested_here(serve: Callable[[Registry], Registry]) -> None:
+    content = json.dumps({"schemaVersion": 2}).encode()
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    kind = {"Content-Type": "application/vnd.oci.image.manifest.v1+json"}
+    registry = serve(Registry(lambda *_: (200, kind, content)))
+    with RegistryClient(login=lambda _host: None) as client:
+        assert client.digest(f"{registry.address}/a:1", fetch=True) == digest
+        assert client.manifest(f"{registry.address}/a:1") == (content, kind["Content-Type"])
+        kind["Content-Type"] = "text/html"
+        with pytest.raises(RemoteError, match="gave no digest"):
+            client.digest(f"{registry.address}/a:1", fetch=True)
