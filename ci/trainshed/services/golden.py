@@ -2,15 +2,18 @@
 
 The file is JSON::
 
-    {"tolerance": 1e-6,
+    {"tolerance": 1e-6, "relative-tolerance": 1e-3,
      "requests": [{"name": "a benign case", "path": "/predict", "body": {…}, "status": 200, "answer": {…}}]}
 
 ``method`` is POST with a body and GET without; ``status`` is 200 when left out. An answer is compared field by field: what the file
-does not name is free, numbers may differ by ``tolerance`` (absolute), and lists have the same length.
+does not name is free, numbers may differ by ``tolerance`` (absolute) or by ``relative-tolerance`` (a part of the wanted number),
+whichever is more, and lists have the same length. The ledger keeps the file under its digest, so that a revision that is gone back to
+is asked what was asked of it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import dataclass
@@ -21,6 +24,8 @@ from trainshed.errors import UsageError, problems, suggestion
 from trainshed.files import read_text
 
 _KEYS = ("name", "method", "path", "body", "status", "answer")
+_TOLERANCES = ("tolerance", "relative-tolerance")
+_KNOWN = ("requests", *_TOLERANCES)
 _METHODS = ("GET", "POST", "PUT")
 
 
@@ -35,37 +40,55 @@ class Golden:
     status: int
     answer: Any
     tolerance: float
+    relative: float = 0.0
+
+
+def text(path: Path) -> str:
+    """Read a file of golden predictions as it stands."""
+    return read_text(path, what="the golden predictions")
+
+
+def digest(content: str) -> str:
+    """Return the digest under which a file's content is kept."""
+    return f"sha256:{hashlib.sha256(content.encode()).hexdigest()}"
 
 
 def load(path: Path) -> tuple[Golden, ...]:
-    """Read a file of golden predictions.
+    """Read a file of golden predictions. Errors are those of `parsed`."""
+    return parsed(text(path), place=str(path))
+
+
+def parsed(content: str, *, place: str) -> tuple[Golden, ...]:
+    """Read golden predictions; ``place`` is named in errors.
 
     Raises:
         UsageError: with all problems, a line each.
     """
     try:
-        document = json.loads(read_text(path, what="the golden predictions"))
+        document = json.loads(content)
     except (json.JSONDecodeError, RecursionError) as error:
-        raise UsageError(f"{path}: not JSON: {error}", next_step="Mend the line that is named.") from error
+        raise UsageError(f"{place}: not JSON: {error}", next_step="Mend the line that is named.") from error
     if not isinstance(document, dict) or not isinstance(document.get("requests"), list) or not document["requests"]:
-        message = f'{path}: expected {{"requests": [{{"path": …, "body": …, "answer": …}}]}} with one request or more'
+        message = f'{place}: expected {{"requests": [{{"path": …, "body": …, "answer": …}}]}} with one request or more'
         raise UsageError(message, next_step="Write the requests, each with the answer that a good revision gives.")
-    tolerance = document.get("tolerance", 0.0)
-    found = [f"{path}: unknown key {key}{suggestion(key, ('tolerance', 'requests'))}" for key in set(document) - {"tolerance", "requests"}]
-    if not isinstance(tolerance, (int, float)) or isinstance(tolerance, bool) or not 0 <= tolerance < math.inf:
-        found.append(f"{path}: tolerance: expected a number, 0 or more, not {tolerance!r}")
+    found = [f"{place}: unknown key {key}{suggestion(key, _KNOWN)}" for key in document if key not in _KNOWN]
+    for name in _TOLERANCES:
+        value = document.get(name, 0.0)
+        if not _number(value) or not 0 <= value < math.inf:
+            found.append(f"{place}: {name}: expected a number, 0 or more, not {value!r}")
     for index, item in enumerate(document["requests"]):
-        found += [f"{path}: requests[{index}]: {problem}" for problem in _problems(item)]
+        found += [f"{place}: requests[{index}]: {problem}" for problem in _problems(item)]
     if found:
         raise problems(found, next_step="Mend the requests that are named.")
-    return tuple(_golden(index, item, float(tolerance)) for index, item in enumerate(document["requests"]))
+    absolute, relative = (float(document.get(name, 0.0)) for name in _TOLERANCES)
+    return tuple(_golden(index, item, absolute, relative) for index, item in enumerate(document["requests"]))
 
 
 def compare(golden: Golden, status: int, answer: Any) -> list[str]:  # noqa: ANN401 - any JSON document
     """List what is wrong with an answer, each with its place; nothing when it is good."""
     if status != golden.status:
         return [f"{golden.name}: status {status} instead of {golden.status}"]
-    return [f"{golden.name}: {difference}" for difference in _differences(golden.answer, answer, golden.tolerance, "answer")]
+    return [f"{golden.name}: {difference}" for difference in _differences(golden.answer, answer, golden, "answer")]
 
 
 def _problems(item: Any) -> list[str]:  # noqa: ANN401 - any JSON document
@@ -84,7 +107,7 @@ def _problems(item: Any) -> list[str]:  # noqa: ANN401 - any JSON document
     return found
 
 
-def _golden(index: int, item: dict[str, Any], tolerance: float) -> Golden:
+def _golden(index: int, item: dict[str, Any], tolerance: float, relative: float) -> Golden:
     return Golden(
         name=str(item.get("name") or f"request {index + 1}"),
         method=item.get("method", "POST" if "body" in item else "GET"),
@@ -93,22 +116,31 @@ def _golden(index: int, item: dict[str, Any], tolerance: float) -> Golden:
         status=item.get("status", 200),
         answer=item["answer"],
         tolerance=tolerance,
+        relative=relative,
     )
 
 
-def _differences(wanted: Any, given: Any, tolerance: float, place: str) -> list[str]:  # noqa: ANN401 - any JSON document
+def _differences(wanted: Any, given: Any, within: Golden, place: str) -> list[str]:  # noqa: ANN401 - any JSON document
     if isinstance(wanted, dict) and isinstance(given, dict):
         found = []
         for key, value in wanted.items():
-            found += _differences(value, given[key], tolerance, f"{place}.{key}") if key in given else [f"{place}.{key} is missing"]
+            found += _differences(value, given[key], within, f"{place}.{key}") if key in given else [f"{place}.{key} is missing"]
         return found
     if isinstance(wanted, list) and isinstance(given, list):
         if len(wanted) != len(given):
             return [f"{place} has {len(given)} items instead of {len(wanted)}"]
         pairs = enumerate(zip(wanted, given, strict=True))
-        return [text for index, (one, other) in pairs for text in _differences(one, other, tolerance, f"{place}[{index}]")]
-    same = math.isclose(wanted, given, rel_tol=0, abs_tol=tolerance) if _number(wanted) and _number(given) else _equal(wanted, given)
+        return [text for index, (one, other) in pairs for text in _differences(one, other, within, f"{place}[{index}]")]
+    same = _near(wanted, given, within) if _number(wanted) and _number(given) else _equal(wanted, given)
     return [] if same else [f"{place} is {given!r} instead of {wanted!r}"]
+
+
+def _near(wanted: float, given: float, within: Golden) -> bool:
+    """Tell whether a number is the wanted one: the relative tolerance is of what is wanted, not of what was answered."""
+    try:
+        return wanted == given or abs(wanted - given) <= max(within.tolerance, within.relative * abs(wanted))
+    except OverflowError:  # JSON's whole numbers have no end, and a fraction beside one of them does
+        return False
 
 
 def _number(value: Any) -> bool:  # noqa: ANN401 - any JSON document

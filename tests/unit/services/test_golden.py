@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,24 @@ def test_numbers_may_differ_by_the_tolerance_and_no_more(tmp_path: Path) -> None
     assert golden.compare(wanted, 200, {"p": [0.505, 1.0]}) == []
     assert golden.compare(wanted, 200, {"p": [0.52, 1]}) == ["request 1: answer.p[0] is 0.52 instead of 0.5"]
     assert golden.compare(wanted, 200, {"p": [float("nan"), 1]}) != []
+
+
+def test_large_numbers_may_differ_by_a_part_of_what_is_wanted(tmp_path: Path) -> None:
+    (wanted,) = loaded(tmp_path, {"relative-tolerance": 0.1, "tolerance": 1, "requests": [{"path": "/a", "answer": [1000, 0]}]})
+    assert golden.compare(wanted, 200, [1100, 1]) == []
+    assert golden.compare(wanted, 200, [1101, -1]) == ["request 1: answer[0] is 1101 instead of 1000"]
+    assert golden.compare(wanted, 200, [float("inf"), 0]) != []
+    assert golden.compare(wanted, 200, [10**400, 0.5]) != []
+
+
+def test_the_content_is_kept_under_its_digest_and_read_again_without_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "golden.json"
+    file.write_text('{"requests": [{"path": "/a", "answer": "ü"}]}')
+    content = golden.text(file)
+    assert golden.digest(content) == f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
+    assert golden.parsed(content, place="the ledger") == golden.load(file)
+    with pytest.raises(UsageError, match="the ledger: not JSON"):
+        golden.parsed("{", place="the ledger")
 
 
 @pytest.mark.parametrize(

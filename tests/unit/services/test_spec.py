@@ -59,6 +59,78 @@ def test_an_overlay_changes_what_it_names_and_null_takes_away(file: Path) -> Non
     assert (dict(prod.secrets), prod.health.retries, prod.health.path) == ({}, 5, "/ready")
 
 
+SAFE = """
+name: predictor
+port: 8080
+architecture: arm64
+ephemeral-storage: 50
+stop-timeout: 2m
+autoscaling: {min: 2, max: 9, cpu: 60, memory: 70, requests: 500}
+deployment: {fail-early: true, alarms: [errors, latency], minimum-healthy: 50, maximum: 150}
+load-balancer:
+  target-group: arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/predictor/73e2
+  arn: arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/all/50dc
+environment: {PORT: "8080"}
+"""
+
+
+def test_what_makes_a_deploy_safe_is_read(file: Path) -> None:
+    file.write_text(SAFE)
+    service = spec.load(file, environment="local")
+    assert (service.architecture, service.ephemeral_storage, service.stop_timeout) == ("arm64", 50, 120)
+    assert service.autoscaling == spec.Autoscaling(min=2, max=9, cpu=60, memory=70, requests=500)
+    assert service.deployment == spec.Deployment(fail_early=True, alarms=("errors", "latency"), minimum_healthy=50, maximum=150)
+    assert service.target_group.endswith("targetgroup/predictor/73e2")
+    assert service.balancer.endswith("loadbalancer/app/all/50dc")
+
+
+def test_every_problem_has_its_line_also_those_of_overlays_and_is_told_once(file: Path) -> None:
+    text = """name: a
+port: 80
+health:
+  path: /ready
+  retries: many
+environments:
+  dev: {count: -1}
+  prod:
+    health:
+      retires: 3
+    port: null
+"""
+    said = refused(file, text).splitlines()
+    assert said == [
+        f"{file}:5: health.retries: expected a whole number from 1 to 100, not 'many'",
+        f"{file}:7: environments.dev: count: expected a whole number from 0 to 1000, not -1",
+        f"{file}:10: environments.prod: health.retires: unknown key; perhaps you meant 'retries'",
+        f"{file}:11: environments.prod: port: is missing",
+    ]
+
+
+def test_a_key_that_is_given_twice_is_a_problem(file: Path) -> None:
+    said = refused(file, "name: a\nport: 80\nhealth: {retries: 1, retries: 2}\nname: b\nhealth: {path: /}\n")
+    assert said.splitlines() == [
+        f"{file}:3: health.retries: is given twice",
+        f"{file}:4: name: is given twice",
+        f"{file}:5: health: is given twice",
+    ]
+
+
+def test_an_anchor_may_be_used_again_within_bounds(file: Path) -> None:
+    file.write_text("name: a\nport: 80\nhealth: &all {path: /ready}\nenvironments:\n  dev: {health: {<<: *all, retries: 5}}\n")
+    dev = spec.load(file, environment="dev")
+    assert (dev.health.path, dev.health.retries) == ("/ready", 5)
+    assert ":3: the alias stands for a part of itself" in refused(file, "name: a\nport: 80\nhealth: &all {path: *all}\n")
+    levels = "".join(f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]\n" for level in range(1, 9))
+    assert "its aliases stand for more than 20000 values" in refused(file, f"a0: &a0 x\n{levels}")
+
+
+def test_an_overlay_of_an_environment_that_is_not_there_is_a_problem_where_the_environments_are_known(file: Path) -> None:
+    file.write_text("name: a\nport: 80\nenvironments: {prd: {count: 2}}\n")
+    assert spec.load(file, environment="prod").count == 1
+    with pytest.raises(UsageError, match=r"environments\.prd: there is no such environment; perhaps you meant 'prod'"):
+        spec.load(file, environment="prod", known=("local", "prod"))
+
+
 def test_a_small_service_has_defaults(file: Path) -> None:
     file.write_text("name: a\nport: 80\n")
     service = spec.load(file, environment="local")
@@ -89,6 +161,19 @@ def test_all_problems_are_told_at_once_with_their_keys(file: Path) -> None:
         ("health: {path: ready}", "health.path: expected text such as /healthz"),
         ("model: {output: model}", "model.pipeline: is missing"),
         ("model: {pipeline: a, output: model}", "model.output: expected text such as train.model"),
+        ("environment: {MODEL_URI: x}", "environment.MODEL_URI: variables that begin with MODEL_ are set by the deploy"),
+        ("secrets: {MODEL_SHA256: x}", "secrets.MODEL_SHA256: variables that begin with MODEL_"),
+        ('environment: {PORT: "81"}', "environment.PORT: the program would listen on 81, but port is 80"),
+        ("environment: {A: x}\nsecrets: {A: y}", ":4: secrets.A: is set under environment too"),
+        ("secrets: {A: 'x#'}", "secrets.A: expected the name or ARN of a secret"),
+        ("architecture: arm", "architecture: expected one of x86_64, arm64, not 'arm'; perhaps you meant 'arm64'"),
+        ("ephemeral-storage: 20", "ephemeral-storage: expected a whole number from 21 to 200, not 20"),
+        ("stop-timeout: 3m", "stop-timeout: ECS on Fargate waits 120 s at most"),
+        ("autoscaling: {cpu: 101}", "autoscaling.cpu: expected a whole number from 1 to 100"),
+        ("deployment: {maximum: 100}", "deployment.maximum: as much as minimum-healthy"),
+        ("deployment: {alarms: [a, a]}", "deployment.alarms: 'a' is in the list twice"),
+        ("load-balancer: {target-group: tg}", "load-balancer.target-group: expected text such as arn:aws:"),
+        (f"network: {{security-groups: [{', '.join('abcdef')}]}}", "network.security-groups: ECS takes 5 at most, not 6"),
         ("golden: ../golden.json", "lies outside of the component"),
         ("golden: none.json", "there is no none.json"),
         ("environments: [dev]", "expected a mapping of environments"),
@@ -123,5 +208,7 @@ def test_what_fargate_would_refuse_is_told_before_it_is_asked(file: Path) -> Non
     assert "roles.execution" in said
     file.write_text("name: a\nport: 80\ncpu: 300\n")
     assert "cpu is one of 256, 512" in spec.fargate_problems(spec.load(file, environment="dev"))[0]
+    file.write_text("name: a\nport: 80\nautoscaling: {requests: 5}\nnetwork: {subnets: [s]}\n")
+    assert "load-balancer.arn are needed to count requests" in spec.fargate_problems(spec.load(file, environment="dev"))[0]
     file.write_text(FULL)
     assert spec.fargate_problems(spec.load(file, environment="prod")) == []
