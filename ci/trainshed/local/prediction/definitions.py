@@ -8,6 +8,8 @@ from typing import Any
 from trainshed.local.prediction.protocol import Action, Document, RefusedError, last, page, valid
 from trainshed.local.prediction.records import ACCOUNT, Store, arn
 
+_ADDED: Document = {"cpu": 0, "environment": [], "essential": True, "mountPoints": [], "systemControls": [], "volumesFrom": []}
+
 
 def found(store: Store, name: str) -> dict[str, Any]:
     """Find a revision by its ARN, by ``family:revision``, or the newest active one of a family.
@@ -70,6 +72,8 @@ class Definitions:
             "volumes": [],
             "placementConstraints": [],
             **{key: value for key, value in request.items() if key != "tags"},
+            **{key: _role(request[key]) for key in ("executionRoleArn", "taskRoleArn") if request.get(key)},
+            "containerDefinitions": [_container(container) for container in containers],
             "taskDefinitionArn": name,
             "revision": revision,
             "status": "ACTIVE",
@@ -114,3 +118,13 @@ class Definitions:
         elif name in self._store.definitions:
             return {"tags": self._store.tags.get(name, [])}
         raise RefusedError("InvalidParameterException", "The specified resource was not found.")
+
+
+def _container(given: Document) -> dict[str, Any]:
+    """Return a container with what ECS adds to it."""
+    ports = [{"hostPort": mapping["containerPort"], "protocol": "tcp", **mapping} for mapping in given.get("portMappings", [])]
+    return {**_ADDED, **given, "portMappings": ports}
+
+
+def _role(name: str) -> str:
+    return name if name.startswith("arn:") else f"arn:aws:iam::{ACCOUNT}:role/{name}"

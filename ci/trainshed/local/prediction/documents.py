@@ -9,6 +9,7 @@ from trainshed.local.prediction import rollout
 from trainshed.local.prediction.records import ACCOUNT, PERCENTS, REGION, Deployment, Rollout, Service, ServiceRevision, Task, arn
 
 _EMPTY_SERVICE: Mapping[str, Any] = {
+    "taskSets": [],
     "loadBalancers": [],
     "serviceRegistries": [],
     "placementConstraints": [],
@@ -72,7 +73,7 @@ def service(found: Service, tasks: Sequence[Task], *, tags: bool = False) -> dic
     }
     if found.rollout is not None:
         shown["currentServiceDeployment"] = rollout_arn(found, found.rollout)
-    if tags and found.tags:
+    if tags:
         shown["tags"] = found.tags
     return shown
 
@@ -233,7 +234,8 @@ def _deployment(found: Service, deployment: Deployment, tasks: Sequence[Task]) -
         "rolloutState": deployment.rollout,
         "rolloutStateReason": deployment.reason or f"ECS deployment {deployment.id} in progress.",
         "launchType": "FARGATE",
-        "platformVersion": "LATEST",
+        "platformVersion": "1.4.0",
+        "platformFamily": "Linux",
         "createdAt": deployment.created,
         "updatedAt": deployment.updated,
     }

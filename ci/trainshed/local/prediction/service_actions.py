@@ -33,7 +33,7 @@ class Services:
         known, token = self._store.find_service(cluster, name), str(request.get("clientToken", ""))
         if known is not None and known.status != "INACTIVE":
             if token and token == known.token:
-                return {"service": self._shown(known)}
+                return {"service": self._shown(known, tags=True)}
             raise RefusedError("InvalidParameterException", "Creation of service was not idempotent.")
         desired = count(request.get("desiredCount", 0))
         service = Service(name=name, cluster=cluster, desired=desired, port=known.port if known is not None else 0, token=token)
@@ -42,7 +42,7 @@ class Services:
         service.deploy(str(definition["taskDefinitionArn"]), _images(definition))
         self._controller.open(service)
         self._store.services[f"{cluster}/{name}"] = service
-        return {"service": self._shown(service)}
+        return {"service": self._shown(service, tags=True)}
 
     def _update(self, request: Document) -> dict[str, Any]:
         service = self._service(request)
@@ -58,7 +58,7 @@ class Services:
         revision = str(definition["taskDefinitionArn"])
         if revision != service.primary.revision or moved or request.get("forceNewDeployment"):
             service.deploy(revision, _images(definition))
-        return {"service": self._shown(service)}
+        return {"service": self._shown(service, tags=True)}
 
     def _describe(self, request: Document) -> dict[str, Any]:
         cluster, names = clusters.named(self._store, request), request.get("services") or []
@@ -81,7 +81,7 @@ class Services:
             raise RefusedError("InvalidParameterException", "The service cannot be stopped while it is scaled above 0.")
         service.desired = 0
         service.status = "DRAINING" if service.status == "ACTIVE" else service.status
-        return {"service": self._shown(service)}
+        return {"service": self._shown(service, tags=True)}
 
     def _service(self, request: Document) -> Service:
         found = self._store.find_service(clusters.named(self._store, request), str(request.get("service", "")))
