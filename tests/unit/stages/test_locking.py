@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from tests.support.images import DIGEST, write
 from trainshed import config
 from trainshed.console import Console
+from trainshed.errors import RemoteError
 from trainshed.images.components import discover
 from trainshed.images.graph import Graph
 from trainshed.images.hashes import HashCache
@@ -100,5 +101,31 @@ def test_the_same_lock_is_recorded_once(context: Context, monkeypatch: pytest.Mo
 def test_a_red_report_takes_the_file_away_and_records_nothing(context: Context) -> None:
     settle(context, ["one"])
     settle(context, ["one", "two"], RED)
+    assert not locking.path(context).exists()
+    assert recorded(context) is None
+
+
+def test_what_is_locked_is_kept_before_and_only_for_the_whole_tree(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Mapping[str, str]] = []
+
+    def keep(_context: Context, images: Mapping[str, str]) -> None:
+        assert not locking.path(context).exists(), "a lock without its images kept may hold what expires"
+        kept.append(images)
+
+    monkeypatch.setattr(locking, "keep_locked", keep)
+    settle(context, ["one"])
+    assert kept == []
+    locking.path(context).unlink()
+    settle(context, ["one", "two"])
+    assert kept == [{name: f"127.0.0.1:1/small/{name}@{DIGEST}" for name in ("one", "two")}]
+
+
+def test_a_lock_whose_images_cannot_be_kept_is_not_written(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_context: Context, _images: Mapping[str, str]) -> None:
+        raise RemoteError("forbidden")
+
+    monkeypatch.setattr(locking, "keep_locked", refuse)
+    with pytest.raises(RemoteError, match="forbidden"):
+        settle(context, ["one", "two"])
     assert not locking.path(context).exists()
     assert recorded(context) is None

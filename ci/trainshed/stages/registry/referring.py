@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from trainshed import config, settings
 from trainshed.config import Config
 from trainshed.errors import UsageError
-from trainshed.images import components, references
+from trainshed.images import references
 from trainshed.pipelines import lock as locks
-from trainshed.services import spec
 from trainshed.settings import Tier
 from trainshed.stages import locking
 from trainshed.stages.context import Context
@@ -20,7 +19,7 @@ from trainshed.stages.deploying.records import EVENT
 from trainshed.tools.aws import Refused
 from trainshed.values import TIERS
 
-_ABSENT = frozenset({"ClusterNotFoundException", "ServiceNotFoundException"})
+_ABSENT = "ClusterNotFoundException"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,22 +98,16 @@ def _deployed(context: Context, environment: str) -> Iterator[str]:
 
 
 def _running(context: Context) -> Iterator[str]:
-    folder = context.config.project.components
-    for name, component in components.discover(folder).items():
-        if component.service:
-            service = spec.load(folder / name / spec.FILE_NAME, environment=context.config.environment.name)
-            yield from _serving(context, service.name)
-
-
-def _serving(context: Context, service: str) -> Iterator[str]:
+    """Yield the images of every revision that a service of the cluster has: what runs, what comes and what goes."""
+    ecs = context.prediction
     try:
-        state = context.prediction.service(service)
-        revisions = {deployment.revision for deployment in state.deployments} | {state.revision} if state is not None else set()
+        found = list(ecs.services())
+        revisions = {state.revision for state in found} | {each.revision for state in found for each in state.deployments}
         for revision in sorted(revisions):
-            yield from _images(context.prediction.task_definition(revision))
+            yield from _images(ecs.task_definition(revision))
     except Refused as error:
-        if error.code not in _ABSENT:
-            message = f"{service}: what it runs is not known, so nothing may be let expire: {error.message}"
+        if error.code != _ABSENT:
+            message = f"cluster {ecs.cluster}: what runs is not known, so nothing may be let expire: {error.message}"
             raise UsageError(message, next_step=error.next_step) from error
 
 
