@@ -1,17 +1,21 @@
 """Serve the trained model over HTTP: ``/predict``, ``/healthz`` and ``/version``.
 
-The settings come from the environment: ``MODEL_PATH`` names the model's file, ``PORT`` (8080) and ``LOG_LEVEL`` (info) say the rest.
+The settings come from the environment: ``MODEL_PATH`` names the model's file, or ``MODEL_URI`` its address, and ``MODEL_SHA256`` its
+checksum; ``PORT`` (8080) and ``LOG_LEVEL`` (info) say the rest.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import artifact
 import joblib
 import sklearn
 import uvicorn
@@ -46,8 +50,9 @@ def create(model_path: Path) -> FastAPI:
     Raises:
         OSError: the file cannot be read.
     """
-    digest = f"sha256:{hashlib.sha256(model_path.read_bytes()).hexdigest()}"
-    model: Any = joblib.load(model_path)
+    content = model_path.read_bytes()
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    model: Any = joblib.load(io.BytesIO(content))
     app = FastAPI(title="predictor", summary="Diagnoses tumours from their measurements.")
 
     @app.post("/predict")
@@ -75,9 +80,10 @@ def create(model_path: Path) -> FastAPI:
 
 def main() -> None:
     try:
-        app = create(Path(os.environ["MODEL_PATH"]))
-    except KeyError:
-        sys.exit("MODEL_PATH is not set: name the file of the trained model")
+        # A model is loaded as a program is: what is not the deployed one must not get that far.
+        app = create(artifact.ready(os.environ, Path(tempfile.mkdtemp(prefix="model-"))))
+    except artifact.ModelError as error:
+        sys.exit(str(error))
     except OSError as error:
         sys.exit(f"the model cannot be read: {error}")
     # Every address of the container: what reaches it is decided by the service's network.

@@ -73,9 +73,18 @@ def test_what_is_no_list_of_measurements_is_refused(port: int, body: Any) -> Non
 
 
 def test_a_missing_model_ends_the_program_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MODEL_PATH", raising=False)
+    for name in ("MODEL_PATH", "MODEL_URI", "MODEL_SHA256"):
+        monkeypatch.delenv(name, raising=False)
     with pytest.raises(SystemExit, match="MODEL_PATH is not set"):
         predictor.main()
     monkeypatch.setenv("MODEL_PATH", "/nowhere/model")
     with pytest.raises(SystemExit, match="cannot be read"):
+        predictor.main()
+
+
+def test_a_model_that_is_not_the_deployed_one_ends_the_program_before_it_is_loaded(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+    monkeypatch.setenv("MODEL_PATH", str(model))
+    monkeypatch.setenv("MODEL_SHA256", "0" * 64)
+    monkeypatch.setattr(joblib, "load", lambda _: pytest.fail("loaded"))
+    with pytest.raises(SystemExit, match="the model is not the one that was deployed"):
         predictor.main()
