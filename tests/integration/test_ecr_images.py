@@ -123,8 +123,9 @@ def test_what_cannot_be_pushed_says_what_to_do(tmp_path: Path, docker_host: str,
         said.append(made.run("build", "base"))
         assert said[-1].code == 5
         message = said[-1].result("build", "base")["message"]
-        assert f"does not exist in the registry with id '{ACCOUNT}'" in message
+        assert "/sample/base: there is no such repository, and ECR makes none at a push" in message
         assert "run `trainshed registry ensure`" in message
+        assert not (made.root / "build" / "logs" / "base.build.log").exists()  # nothing was built for nothing
         registry.password = PASSWORD[::-1]
         said.append(made.run("plan", "base"))
         assert said[-1].code == 5
@@ -169,6 +170,10 @@ def test_motos_token_opens_the_registry_for_client_and_engine(
             assert image.id
             engine.tag(image.id, f"{registry.address}/made/one:{tag}")
             assert engine.push(f"{registry.address}/made/one:{tag}") == digest
+            registry.repositories = {f"{CACHE}/library/python"}
+            with pytest.raises(RemoteError, match=f"does not exist in the registry with id '{ACCOUNT}'") as caught:
+                engine.push(f"{registry.address}/made/one:{tag}")
+            assert "trainshed registry ensure" in caught.value.next_step
         finally:
             remove(docker_host, registry)
 

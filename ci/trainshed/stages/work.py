@@ -204,6 +204,8 @@ class Work:
         component, log = self.survey.components[name], self._fresh_log(name, "build")
         own = {base: self.found[base] for base in self.survey.graph.bases(name) if base in self.found}
         pins = {reference: self.survey.pins[reference] for reference in self.survey.graph.foreign(name)}
+        repository = lookup.repository(self.context, name)
+        build.require_repository(self.context, repository)
         image = build.build_image(
             self.context,
             component,
@@ -215,7 +217,6 @@ class Work:
             again=lambda: self.survey.taken(name, {base: found.digest for base, found in own.items()}),
             log=log,
         )
-        repository = lookup.repository(self.context, name)
         digest = build.push_image(self.context, image, repository=repository, tag=lookup.own_tag(self.context, inputs.digest), log=log)
         self.found[name] = Found(digest=digest, reference=lookup.reference(self.context, name, digest))
 

@@ -122,6 +122,19 @@ class RegistryClient:
             raise RemoteError(f"{response.place}: gave no digest of the image", next_step="Check that the address is a registry's.")
         return named
 
+    def has_repository(self, repository: str) -> bool:
+        """Tell whether a registry has a repository (``host/path``); most make one at the first push, and say no until then.
+
+        Raises:
+            RemoteError: as `digest`.
+        """
+        response = self._manifest(_Target.of(repository), "GET")
+        if response.status != _NOT_FOUND:
+            require_ok(response)
+            return True
+        _confirm_missing(response)
+        return not _lacks_repository(response)
+
     def manifest(self, reference: str) -> tuple[bytes, str]:
         """Return the manifest (its content checked against the digest) and its media type.
 
@@ -392,9 +405,13 @@ def require_ok(response: Response) -> None:
         raise RemoteError(message, next_step="Ask for the permission, or log in anew.")
     if response.status == _TOO_MANY:
         raise RemoteError(f"{response.place}: too many requests (429), also after pauses", next_step="Wait, then run again.")
-    if any(error.get("code") == "NAME_UNKNOWN" for error in _errors(response)):
+    if _lacks_repository(response):
         raise RemoteError(f"{response.place}: there is no such repository ({said[:200]})", next_step=ENSURE)
     raise RemoteError(f"{response.place}: answered {response.status}" + (f" ({said[:200]})" if said else ""), next_step="Run again.")
+
+
+def _lacks_repository(response: Response) -> bool:
+    return any(error.get("code") == "NAME_UNKNOWN" for error in _errors(response))
 
 
 def _digest_of(response: Response) -> str:

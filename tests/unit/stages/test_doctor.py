@@ -238,6 +238,15 @@ def test_embedded_services_are_told_and_not_started(make: Callable[..., Context]
     assert "environments.local.registry" in caught.value.next_step
 
 
+def test_mirrors_are_asked_too_each_host_once(make: Callable[..., Context]) -> None:
+    mirrors = ("docker.io", "mirror.example.org/hub"), ("quay.io", "mirror.example.org/quay"), ("ghcr.io", "registry.example.org/github")
+    text = "[bases.mirrors]\n" + "".join(f'"{host}" = "{place}"\n' for host, place in mirrors) + REMOTE
+    asked: list[str] = []
+    context = make("dev", text, registry=SimpleNamespace(ping=asked.append))
+    assert services.registry(context).text == "registry.example.org answers, mirror.example.org answers"
+    assert asked == ["registry.example.org", "mirror.example.org"]
+
+
 def test_the_services_of_an_environment_are_asked(make: Callable[..., Context]) -> None:
     asked: list[str] = []
     context = make(

@@ -15,6 +15,7 @@ from trainshed.images.pinning import pinned
 from trainshed.stages.checks.building import Recipe, make
 from trainshed.stages.context import Context
 from trainshed.tools.docker import temporary_tag
+from trainshed.tools.registry import ENSURE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,16 @@ class Built:
     id: str
     tag: str
     seconds: float
+
+
+def require_repository(context: Context, repository: str) -> None:
+    """Check that an image can be pushed at all, before it is built: ECR makes no repository at a push.
+
+    Raises:
+        RemoteError: the repository is missing, or the registry could not be asked.
+    """
+    if context.ecr is not None and not context.registry.has_repository(repository):
+        raise RemoteError(f"{repository}: there is no such repository, and ECR makes none at a push", next_step=ENSURE)
 
 
 def build_image(  # noqa: PLR0913 - what an image is made of

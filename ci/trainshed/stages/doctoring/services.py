@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 
 
 def registry(context: Context) -> Finding:
-    """Check that the registry answers, and lets us in."""
+    """Check that the registry and the mirrors of others answer, and let us in."""
     wanted = context.config.environment.registry
-    if wanted is None:
-        return registry_program(context)
-    host = wanted.url.partition("/")[0]
-    context.registry.ping(host)
-    return Finding(text=f"{host} answers")
+    places = [*([wanted.url] if wanted is not None else []), *context.config.mirrors.values()]
+    hosts = list(dict.fromkeys(place.partition("/")[0] for place in places))
+    for host in hosts:
+        context.registry.ping(host)
+    found = [registry_program(context).text] if wanted is None else []
+    return Finding(text=", ".join([*found, *(f"{host} answers" for host in hosts)]))
 
 
 def scan_sources(context: Context) -> Finding:
