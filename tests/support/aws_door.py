@@ -44,12 +44,14 @@ class Door:
     """What stands between a test and moto. ``refused`` answers with AWS's error code, or nothing to let a request through.
 
     ``replaced`` and ``computed`` answer in moto's place: always the same, or by what was asked.
+    ``page_size`` is that of IAM's lists, 0 for moto's own.
     """
 
     upstream: str
     url: str = ""
     asked: list[Asked] = field(default_factory=list)
     refused: Callable[[Asked], str] = lambda _asked: ""
+    page_size: int = 0
     homes: dict[str, str] = field(default_factory=dict)
     replaced: dict[str, tuple[int, dict[str, Any]]] = field(default_factory=dict)
     computed: dict[str, Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]] = field(default_factory=dict)
@@ -69,6 +71,7 @@ class Door:
         self.homes.clear()
         self.replaced.clear()
         self.computed.clear()
+        self.page_size = 0
         self.refused = lambda _asked: ""
 
     def reset(self) -> None:
@@ -131,7 +134,8 @@ class _Handler(BaseHTTPRequestHandler):
             status, document = self.behind.computed[asked.what](json.loads(body or b"{}"))
             self._send(status, json.dumps(document).encode(), _JSON)
         else:
-            self._forward(body)
+            cut = self.behind.page_size and asked.what.startswith("iam List")
+            self._forward(body + f"&MaxItems={self.behind.page_size}".encode() if cut else body)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _answer  # noqa: N815 - the names that http.server asks for
 
@@ -148,10 +152,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _forward(self, body: bytes) -> None:
         connection = http.client.HTTPConnection(urlsplit(self.behind.upstream).netloc, timeout=60)
         try:
-            connection.request(self.command, self.path, body, dict(self.headers.items()))
+            headers = {name: value for name, value in self.headers.items() if name.lower() != "content-length"}
+            connection.request(self.command, self.path, body, headers)
             answer = connection.getresponse()
-            headers = {name: value for name, value in answer.getheaders() if name.lower().startswith("x-amz")}
-            self._send(answer.status, answer.read(), answer.getheader("Content-Type", ""), headers)
+            kept = {name: value for name, value in answer.getheaders() if name.lower().startswith("x-amz")}
+            self._send(answer.status, answer.read(), answer.getheader("Content-Type", ""), kept)
         finally:
             connection.close()
 
