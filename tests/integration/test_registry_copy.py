@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import http.client
 import io
 import json
 import os
-import random
 import re
 import subprocess
 import threading
@@ -20,10 +17,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.registry import Proxy, proxied, running_registry
+from tests.support.oci import Store, ask, digest_of, some
+from tests.support.registry import Proxy, proxied, running_registry, wait_until
 from trainshed import config
 from trainshed.console import Console
-from trainshed.errors import RemoteError, UsageError, WorkFailed
+from trainshed.errors import Interrupted, RemoteError, UsageError, WorkFailed
 from trainshed.pipelines import lock as locks
 from trainshed.pipelines.lock import LockedImage
 from trainshed.results import Status
@@ -33,55 +31,12 @@ from trainshed.stages.context import Context
 from trainshed.stages.registry.copy import copy as copy_stage
 from trainshed.stages.registry.promises import keep_tag
 from trainshed.stages.survey import survey
+from trainshed.tools import process
 from trainshed.tools.copying import INDEX, How, copy
 from trainshed.tools.registry import RegistryClient
 
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-CONFIG = "application/vnd.oci.image.config.v1+json"
-LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 SMALL = 1_000_000
 BIG = 25 * 1024 * 1024 + 17
-
-
-def digest_of(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
-
-
-def ask(address: str, method: str, path: str, body: bytes = b"", kind: str = "application/octet-stream") -> http.client.HTTPResponse:
-    connection = http.client.HTTPConnection(address, timeout=60)
-    connection.request(method, path, body=body, headers={"Content-Type": kind})
-    answer = connection.getresponse()
-    answer.read()
-    connection.close()
-    return answer
-
-
-@dataclass
-class Store:
-    """A repository that images are put into, past all clients of ours."""
-
-    address: str
-    name: str
-
-    @property
-    def repository(self) -> str:
-        return f"{self.address}/{self.name}"
-
-    def blob(self, content: bytes, kind: str = LAYER) -> dict[str, Any]:
-        place = ask(self.address, "POST", f"/v2/{self.name}/blobs/uploads/").headers["Location"].removeprefix(f"http://{self.address}")
-        assert ask(self.address, "PUT", f"{place}&digest={digest_of(content)}", content).status == 201
-        return {"mediaType": kind, "digest": digest_of(content), "size": len(content)}
-
-    def manifest(self, document: Mapping[str, Any], *, tag: str = "") -> dict[str, Any]:
-        content = json.dumps(document).encode()
-        selector = tag or digest_of(content)
-        assert ask(self.address, "PUT", f"/v2/{self.name}/manifests/{selector}", content, document["mediaType"]).status == 201
-        return {"mediaType": document["mediaType"], "digest": digest_of(content), "size": len(content)}
-
-    def image(self, *layers: bytes, subject: Mapping[str, Any] | None = None, tag: str = "") -> dict[str, Any]:
-        described = self.blob(json.dumps({"os": "linux", "architecture": "amd64", "n": len(layers)}).encode(), CONFIG)
-        document = {"schemaVersion": 2, "mediaType": MANIFEST, "config": described, "layers": [self.blob(layer) for layer in layers]}
-        return self.manifest({**document, **({"subject": subject} if subject else {})}, tag=tag)
 
 
 @dataclass
@@ -195,10 +150,6 @@ class Seen(Counter[How]):
 
     def __call__(self, _digest: str, _size: int, how: How) -> None:
         self[how] += 1
-
-
-def some(size: int, seed: int) -> bytes:
-    return random.Random(seed).randbytes(size)  # noqa: S311 - content of a layer
 
 
 def test_an_index_comes_with_its_images_under_the_same_digest_and_once(client: RegistryClient, source: Store, target: str) -> None:
@@ -417,3 +368,23 @@ def test_a_target_that_cannot_be_is_refused_before_anything_is_sent(context: Con
     context.tier = tier
     with pytest.raises(UsageError, match=told):
         copy_stage(context, to=to)
+
+
+def test_a_copy_that_is_interrupted_goes_on_when_it_is_run_again(client: RegistryClient, source: Store, target: str) -> None:
+    image = source.image(*(some(20_000, seed) for seed in range(30, 50)))
+    first, second = Seen(), Seen()
+
+    def stop(digest: str, size: int, how: How) -> None:
+        first(digest, size, how)
+        process.stopping.set()
+
+    with pytest.raises(Interrupted):
+        copy(client, f"{source.repository}@{image['digest']}", target, on_progress=stop)
+    # Whoever is interrupted ends; here what was left behind has to end first.
+    wait_until(lambda: not any(thread.name.startswith("ThreadPool") for thread in threading.enumerate()), what="the end of the workers")
+    process.stopping.clear()
+    assert client.digest(f"{target}@{image['digest']}") is None
+    copy(client, f"{source.repository}@{image['digest']}", target, on_progress=second)
+    assert 0 < first[How.SENT] < 21
+    assert second[How.PRESENT] >= first[How.SENT]
+    assert sum(second.values()) == 22

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.test_registry_copy import Store, some
 from tests.support.aws_door import ACCOUNT, CREDENTIALS, Door, opened
 from tests.support.ecr_lifecycle import Image, Lifecycle
+from tests.support.oci import Store, some
 from tests.support.registry import running_registry
 from trainshed import config
 from trainshed.console import Console

@@ -187,6 +187,14 @@ class LedgerContract:
         assert ledger.lock(branch="main") == {"number": 1}
         assert ledger.lock(commit="c1", branch="topic") is None
 
+    def test_the_locks_of_a_tier_and_above_are_all_there(self, ledger: Ledger, database: Database) -> None:
+        main = Ledger(database, Tier.MAIN)
+        for number in range(2):
+            main.record_lock(ONE, "c", "main", {"number": number})
+        Ledger(database, Tier.LAPTOP).record_lock(ONE, "c", "main", {"number": 2})
+        assert ledger.locks(least=Tier.MAIN) == [{"number": 1}, {"number": 0}]
+        assert len(ledger.locks(least=Tier.LAPTOP)) == 3
+
     def test_events_come_newest_first_by_kind_environment_name_and_key(self, ledger: Ledger) -> None:
         for number, (kind, environment, name, key) in enumerate(
             [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from trainshed.errors import RemoteError
@@ -10,6 +11,9 @@ from trainshed.images import references
 from trainshed.settings import Tier
 from trainshed.stages.context import Context
 from trainshed.stages.registry.promises import keep_tag
+from trainshed.tools import process
+
+_AT_ONCE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,10 @@ def keep_locked(context: Context, images: Mapping[str, str]) -> None:
     registry = context.config.environment.registry
     if context.tier < Tier.MAIN or registry is None or registry.ecr is None:
         return
-    for reference in images.values():
-        found = references.parse(reference)
-        keep(context, found.repository, found.digest)
+    wanted = [references.parse(reference) for reference in images.values()]
+
+    def work() -> None:
+        with ThreadPoolExecutor(_AT_ONCE, initializer=process.abandonable) as pool:
+            list(pool.map(lambda image: keep(context, image.repository, image.digest), wanted))
+
+    process.interruptible(work)
