@@ -119,7 +119,7 @@ def load(path: Path, *, environment: str, known: Collection[str] = ()) -> Servic
     Args:
         path: of the file.
         environment: whose overlay is laid over.
-        known: the environments that there are; overlays of others are refused. Empty: any may be named.
+        known: the environments that there are; an overlay of another one whose name is nearly one of them is a mistake.
 
     Raises:
         UsageError: with all problems, each with file, line and key.
@@ -136,8 +136,9 @@ def load(path: Path, *, environment: str, known: Collection[str] = ()) -> Servic
         reader.problem("environments", "expected a mapping of environments, each with what it changes")
         overlays = {}
     for name in overlays:
-        if known and name not in known:
-            reader.problem(f"environments.{name}", f"there is no such environment{suggestion(str(name), known)}")
+        hint = suggestion(str(name), known)
+        if name not in known and hint:
+            reader.problem(f"environments.{name}", f"there is no such environment{hint}")
     overlay = overlays.get(environment, {})
     service = reader.service(merged(document, overlay), overlay=environment if overlay else "")
     for name, other in overlays.items():  # an overlay is checked even where it is not the one in force

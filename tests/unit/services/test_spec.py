@@ -124,9 +124,10 @@ def test_an_anchor_may_be_used_again_within_bounds(file: Path) -> None:
     assert "its aliases stand for more than 20000 values" in refused(file, f"a0: &a0 x\n{levels}")
 
 
-def test_an_overlay_of_an_environment_that_is_not_there_is_a_problem_where_the_environments_are_known(file: Path) -> None:
+def test_an_overlay_whose_environment_is_nearly_one_that_is_known_is_a_mistake(file: Path) -> None:
     file.write_text("name: a\nport: 80\nenvironments: {prd: {count: 2}}\n")
     assert spec.load(file, environment="prod").count == 1
+    assert spec.load(file, environment="local", known=("local", "test")).count == 1
     with pytest.raises(UsageError, match=r"environments\.prd: there is no such environment; perhaps you meant 'prod'"):
         spec.load(file, environment="prod", known=("local", "prod"))
 
