@@ -14,12 +14,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import aws_door
+from tests.support.ecr_answers import BASIC_FINDING, answer, basic
+from tests.support.ecr_player import Player
 from tests.support.image_world import BASE, World, world
 from tests.support.registry import running_registry, wait_until
 from tests.support.trivy_db import write_database
 from trainshed.errors import RemoteError
 from trainshed.findings.waivers import Waiver
+from trainshed.images import references
 from trainshed.images.components import Component
+from trainshed.reports import sarif
+from trainshed.results import Report, Result, Status
+from trainshed.stages.checks.scanners import Scanners
 from trainshed.stages.checks.scanning import Scanned, ask_trivy, judged
 from trainshed.tools.trivy import Trivy
 
@@ -172,3 +179,26 @@ def test_the_server_does_not_outlive_a_killed_command(tmp_path: Path) -> None:
         finally:
             os.kill(child.pid, signal.SIGKILL)
     wait_until(lambda: not _servers(tmp_path), what="the server's end", seconds=60)
+
+
+def test_a_finding_of_trivy_and_ecr_is_one_in_verdict_and_report(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**aws_door.CREDENTIALS, "AWS_EC2_METADATA_DISABLED": "true"}.items():
+        monkeypatch.setenv(name, value)
+    source = {**BASIC_FINDING, "name": "CVE-2099-0002", "attributes": [{"key": "package_name", "value": "zlib"}]}
+    policy, folder = '[scan]\nscanners = ["vulnerability"]\n', subject.here.root.parent / "ecr"
+    with aws_door.opened() as door, world(folder, subject.here.address, settings=policy, aws=door.url) as here:
+        player, scanners = Player(door), Scanners(here.context)
+        player.play(answer("IN_PROGRESS"), basic(source, BASIC_FINDING))
+        vars(scanners)["trivy"] = subject.trivy()
+        with scanners.trivy, scanners.asking(subject.component, subject.reference) as asking:
+            answers = asking.all(asking.trivy(here.log))
+        scanned = judged(here.context, subject.component, answers, waivers=(), log=here.log)
+    seen = {finding["id"]: (finding["severity"], finding["package"], finding["sources"]) for finding in scanned.findings}
+    assert seen["CVE-2099-0002"] == ("high", "zlib1g", ["ecr", "trivy"])  # Trivy says low, of the package built from zlib
+    assert seen["CVE-2024-5535"] == ("high", "openssl", ["ecr"])
+    assert seen["CVE-2099-0001"][2] == ["trivy"]
+    assert player.asked[0]["imageId"] == {"imageDigest": references.parse(subject.reference).digest}
+    result = Result(name="leaky", stage="scan", status=Status.FAILED, details={"findings": scanned.findings})
+    (run,) = json.loads(sarif.write([Report(stage="scan", results=(result,))]))["runs"]
+    told = [found["ruleId"] for found in run["results"] if "seen by ecr and trivy" in found["message"]["text"]]
+    assert told == ["CVE-2099-0002"]

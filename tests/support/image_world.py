@@ -91,11 +91,13 @@ class World:
 
 
 @contextmanager
-def world(root: Path, address: str, *, settings: str = "") -> Iterator[World]:
-    """Yield a fresh project; its images are removed from the engine at the end."""
+def world(root: Path, address: str, *, settings: str = "", aws: str = "") -> Iterator[World]:
+    """Yield a fresh project; its images are removed from the engine at the end. With the address of ``aws`` the registry is ECR."""
     root.mkdir(parents=True, exist_ok=True)
     (root / "components").mkdir(exist_ok=True)
-    text = f'[project]\nname = "world"\n{settings}\n[environments.ci]\nregistry = {{ url = "{address}/w" }}\n'
+    ecr = ', ecr = "123456789012/us-east-1"' if aws else ""
+    text = f'[project]\nname = "world"\n{settings}\n[environments.ci]\nregistry = {{ url = "{address}/w"{ecr} }}\n'
+    text += f'[environments.ci.aws]\nendpoint-url = "{aws}"\n' if aws else ""
     (root / "trainshed.toml").write_text(text)
     made = config.load(root / "trainshed.toml", environment="ci")
     context = Context(config=made, console=Console(stream=io.StringIO()), tier=Tier.LAPTOP)

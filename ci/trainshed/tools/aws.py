@@ -155,13 +155,19 @@ class Aws:
 
     def pages(self, service: str, operation: str, /, **parameters: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - see the API
         """Ask an operation page by page, to the last one. Errors are those of `call`."""
+        from botocore.exceptions import PaginationError
         from botocore.paginate import Paginator
 
         model = self._client(service).meta
         name = model.method_to_api_mapping[operation]
         rules = _models().load_service_model(service, "paginators-1", model.service_model.api_version)["pagination"][name]
         ask = functools.partial(self.call, service, operation)
-        yield from Paginator(ask, rules, model.service_model.operation_model(name)).paginate(**parameters)  # type: ignore[arg-type] # a callable, whatever the stubs say
+        paginator: Any = Paginator(ask, rules, model.service_model.operation_model(name))  # type: ignore[arg-type] # a callable, whatever the stubs say
+        try:
+            yield from paginator.paginate(**parameters)
+        except PaginationError as error:
+            message = f"{self._place(service)}: {operation} gives the same page twice"
+            raise RemoteError(message, next_step="Run it again; tell AWS if it stays so.") from error
 
     def identity(self) -> Identity:
         """Return who asks, by AWS's own word."""

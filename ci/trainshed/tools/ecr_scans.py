@@ -237,7 +237,7 @@ class _Waiting:
         """Bear an error that may pass; `Aws` has repeated the question several times already."""
         self.failures += 1
         self.state = error.message
-        if self.failures >= self.pace.passing:
+        if error.permanent or self.failures >= self.pace.passing:
             raise error
 
     def _refused(self, error: Refused) -> None:

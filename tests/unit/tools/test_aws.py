@@ -107,6 +107,12 @@ def test_a_throttled_change_is_repeated_for_it_was_not_taken(aws: Aws, script: S
     assert aws.call("ecs", "create_cluster", clusterName="x")["cluster"]["clusterName"] == "x"
 
 
+def test_pages_that_go_in_a_circle_are_an_error_and_no_bug(aws: Aws, script: Script) -> None:
+    script.answers = [(200, {"clusterArns": ["a"], "nextToken": "again"})]
+    with pytest.raises(RemoteError, match="list_clusters gives the same page twice"):
+        list(aws.pages("ecs", "list_clusters"))
+
+
 def test_throttling_that_does_not_end_is_a_remote_error(aws: Aws, script: Script) -> None:
     script.answers = [refusal("ThrottlingException")]
     with pytest.raises(RemoteError, match="ThrottlingException") as caught:

@@ -22,7 +22,7 @@ from tests.support.ecr_answers import (
 )
 from trainshed.errors import Interrupted, RemoteError, UsageError
 from trainshed.findings.ecr import BASIC, ENHANCED
-from trainshed.tools.aws import Aws, Refused
+from trainshed.tools.aws import Aws, CredentialsExpired, Refused
 from trainshed.tools.ecr_scans import STATUSES, EcrScans, NoAnswer, Scan, Wanted
 
 DAY = 86_400.0
@@ -274,12 +274,19 @@ def test_who_may_not_ask_is_told_at_once() -> None:
 
 
 def test_errors_that_pass_are_borne_and_those_that_stay_are_told() -> None:
-    broken = RemoteError("AWS ecr: the credentials ran out", next_step="Renew them.")
+    broken = RemoteError("AWS ecr: no answer", next_step="Run it again.")
     assert Ecr(broken, broken, answer("IN_PROGRESS"), broken, broken, basic()).findings().kind == BASIC
     ecr = Ecr(broken)
-    with pytest.raises(RemoteError, match="the credentials ran out"):
+    with pytest.raises(RemoteError, match="no answer"):
         ecr.findings()
     assert ecr.asked == 3
+
+
+def test_credentials_that_ran_out_for_good_are_told_at_once() -> None:
+    ecr = Ecr(answer("IN_PROGRESS"), CredentialsExpired("the credentials ran out", next_step="Renew them."))
+    with pytest.raises(CredentialsExpired):
+        ecr.findings()
+    assert ecr.asked == 2
 
 
 @pytest.mark.parametrize("hanging", [answer("IN_PROGRESS", said="soon"), answer("ACTIVE"), answer("PENDING"), enhanced(counted=1)])
