@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.ecr import PASSWORD, ecr
 from tests.support.oci import Store, ask, digest_of, some
 from tests.support.registry import Proxy, proxied, running_registry, wait_until
 from trainshed import config
@@ -33,6 +34,7 @@ from trainshed.stages.registry.promises import keep_tag
 from trainshed.stages.survey import survey
 from trainshed.tools import process
 from trainshed.tools.copying import INDEX, How, copy
+from trainshed.tools.credentials import Login
 from trainshed.tools.registry import RegistryClient
 
 SMALL = 1_000_000
@@ -286,6 +288,21 @@ def test_a_tag_that_another_image_has_is_left_alone(client: RegistryClient, sour
     with pytest.raises(WorkFailed, match=":keep is sha256:"):
         copy(client, f"{source.repository}@{two['digest']}", target, tag="keep")
     assert client.digest(f"{target}:keep") == one["digest"]
+
+
+def test_ecr_takes_a_copy_with_its_log_in_under_tags_that_cannot_be_moved(source: Store, registries: tuple[str, str]) -> None:
+    image = source.image(some(5000, 15))
+    with ecr(registries[1]) as registry:
+        logins = {registry.address: Login(username="AWS", password=PASSWORD)}
+        target = f"{registry.address}/ecr/{source.name}"
+        with RegistryClient(login=logins.get) as client:
+            for _ in range(2):
+                seen = Seen()
+                assert copy(client, f"{source.repository}@{image['digest']}", target, tag="keep-it", on_progress=seen) == image["digest"]
+            assert seen == Seen({How.PRESENT: 1})
+            assert client.digest(f"{target}:keep-it") == image["digest"]
+        with RegistryClient(login=lambda _host: None) as stranger, pytest.raises(RemoteError, match="log-in"):
+            copy(stranger, f"{source.repository}@{image['digest']}", target)
 
 
 PROJECT = """

@@ -228,9 +228,9 @@ class _Copy:
         while path:
             answer = self.client.ask("GET", repository, path)
             if answer.status in _NO_REFERRERS:
-                tagged = f"{repository}:{_fallback(digest)}"
-                there = self.client.digest(tagged)
-                return (json.loads(self.client.manifest(tagged)[0]).get("manifests", []) if there else []), False
+                there = self.client.digest(f"{repository}:{_fallback(digest)}")
+                listed = json.loads(self.client.manifest(f"{repository}@{there}")[0]) if there else {}
+                return listed.get("manifests") or [], False
             require_ok(answer)
             found += answer.json().get("manifests") or []
             path = following(answer)
