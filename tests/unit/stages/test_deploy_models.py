@@ -18,9 +18,8 @@ from trainshed.ledger.store import Ledger
 from trainshed.results import Status
 from trainshed.services.spec import ModelSource
 from trainshed.settings import Tier
-from trainshed.stages import deploy as deploying
 from trainshed.stages import models
-from trainshed.stages.deploying import checksums
+from trainshed.stages.deploying import checksums, records
 from trainshed.tools.kubeflow_records import Artifact, Run
 
 pytestmark = pytest.mark.sockets
@@ -81,7 +80,7 @@ def test_the_newest_good_run_gives_the_model_and_a_newer_one_is_another_revision
     desk.ecs.steps = [complete]
     result = desk.result()
     assert result.status is Status.DONE, result.message
-    assert result.details["model"] == {"uri": first.as_uri(), "run_id": "run-1"}
+    assert result.details["model"] == {"uri": first.as_uri(), "run_id": "run-1", "sha256": hashlib.sha256(b"run-1").hexdigest()}
     sent = desk.ecs.sent("RegisterTaskDefinition")[0]
     assert sent["volumes"][0]["host"]["sourcePath"] == str(first)
     assert desk.result().status is Status.CACHED
@@ -129,9 +128,9 @@ def test_a_release_goes_back_to_no_revision_that_only_a_pull_request_has_proven(
     desk.context.tier = Tier.MAIN
     with Ledger.open(f"sqlite:///{desk.root / '.trainshed' / 'ledger.sqlite'}", tier=Tier.PULL_REQUEST) as below:
         below.record_event("deployment", "local", "answer", "answer:66", {"good": True})
-    assert deploying._proven(desk.context, "answer") == []
+    assert records.proven(desk.context, "answer") == []
     desk.context.ledger.record_event("deployment", "local", "answer", "answer:1", {"good": True})
-    assert deploying._proven(desk.context, "answer") == ["answer:1"]
+    assert [known.revision for known in records.proven(desk.context, "answer")] == ["answer:1"]
 
 
 def test_an_output_that_the_run_does_not_have_is_a_usage_error_with_a_suggestion(desk: Desk, kubeflow: Runs) -> None:
