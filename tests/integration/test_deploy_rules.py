@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.prediction import until
-from tests.support.production import World
+from tests.support.production import World, client
 from trainshed.ledger.store import Ledger
 from trainshed.settings import Tier
 from trainshed.stages.context import Context
@@ -73,6 +73,7 @@ def test_the_first_stopped_task_ends_a_deployment_that_shall_fail_early(world: W
 
 def test_a_count_that_autoscaling_owns_is_left_alone(world: World) -> None:
     """Rule 6: neither a deployment nor a rollback sets it back."""
+    world.scalable()
     world.service(count=None, autoscaling={"min": 1, "max": 4, "cpu": 60})
     world.green()
     world.server.client().update_service(cluster="default", service=world.name, desiredCount=3)
@@ -163,9 +164,7 @@ class Trained:
 @pytest.fixture
 def train(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
     """Return what puts a model into S3, as a run that passed its gates would."""
-    import boto3
-
-    store = boto3.client("s3", endpoint_url=world.gateway.url, region_name="us-east-1")
+    store = client("s3", world.gateway.url)
     store.create_bucket(Bucket=world.name)
     kubeflow = Trained()
     monkeypatch.setattr(Context, "kubeflow", kubeflow)

@@ -243,13 +243,18 @@ def _front(upstream: str, name: str) -> str:
     return str(json.loads(body)["url"]) if status == http.HTTPStatus.OK else "http://127.0.0.1:1"
 
 
-def furnished(url: str) -> dict[str, Any]:
-    """Make in moto what a service stands on: roles that ECS may take, and a network; return it as service.yaml has it."""
+def client(service: str, url: str) -> Any:
+    """Return boto3's client of a service at an address."""
     import boto3
 
-    keys = dict(zip(("aws_access_key_id", "aws_secret_access_key", "aws_session_token"), CREDENTIALS.values(), strict=True))
-    iam = boto3.client("iam", endpoint_url=url, region_name="us-east-1", **keys)  # type: ignore[call-overload]
-    ec2 = boto3.client("ec2", endpoint_url=url, region_name="us-east-1", **keys)  # type: ignore[call-overload]
+    names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+    keys = dict(zip(names, CREDENTIALS.values(), strict=True))
+    return boto3.client(service, endpoint_url=url, region_name="us-east-1", **keys)  # type: ignore[call-overload]
+
+
+def furnished(url: str) -> dict[str, Any]:
+    """Make in moto what a service stands on: roles that ECS may take, and a network; return it as service.yaml has it."""
+    iam, ec2 = client("iam", url), client("ec2", url)
     roles = {}
     for kind in ("execution", "task"):
         made = iam.create_role(RoleName=f"prediction-{kind}", AssumeRolePolicyDocument=json.dumps(TRUST))
@@ -378,14 +383,23 @@ class World:
         return dict(found[0]) if found else {}
 
     def settled(self) -> dict[str, Any]:
-        """Return the service once it has one deployment, which is complete."""
+        """Return the service once what it works towards is complete, and nothing else of it runs."""
+        seen: dict[str, Any] = {}
 
-        def look() -> dict[str, Any] | None:
-            state = self.state()
-            return state if [one["rolloutState"] for one in state["deployments"]] == ["COMPLETED"] else None
+        def look() -> bool:
+            seen.update(self.state())
+            primary, *others = sorted(seen["deployments"], key=lambda one: str(one["status"]) != "PRIMARY")
+            return primary["rolloutState"] == "COMPLETED" and not any(one["runningCount"] for one in others)
 
-        found: dict[str, Any] = until(look, "one complete deployment")
-        return found
+        until(look, f"a complete deployment of {self.name}")
+        return seen
+
+    def scalable(self) -> None:
+        """Tell moto's ECS of the service: its Application Auto Scaling takes no other."""
+        ecs = client("ecs", self.gateway.others)
+        ecs.create_cluster(clusterName=CLUSTER)
+        ecs.register_task_definition(family=self.name, containerDefinitions=[{"name": "any", "image": "any", "memory": 64}])
+        ecs.create_service(cluster=CLUSTER, serviceName=self.name, taskDefinition=self.name, desiredCount=0)
 
     def active(self, revision: str) -> bool:
         """Tell whether a revision is registered."""
