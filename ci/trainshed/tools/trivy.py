@@ -14,7 +14,7 @@ import subprocess
 import tarfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -134,7 +134,7 @@ class Trivy:
             options += ["--image-config-scanners", "secret"] if "secret" in wanted else []
             options += ["--server", server] if server else ["--skip-db-update", "--skip-java-db-update"]
             options += ["--insecure"] if reference.partition("/")[0] in self._insecure else []
-            login = variables(self._token(references.parse(reference).host))
+            login = self._token(references.parse(reference).host)
             self._run(["image", *_SCAN, *options, *_CACHE, str(cache), reference], log=log, cwd=scratch, login=login)
             document = _document(found, reference)
             if "misconfiguration" in scanners:
@@ -158,8 +158,10 @@ class Trivy:
         results = [result for result in _document(found, reference).get("Results") or [] if result.get("Class") == "config"]
         return [{**result, "Target": f"{reference} (configuration)"} for result in results]
 
-    def _run(self, arguments: Sequence[str], *, log: Path, cwd: Path, login: Mapping[str, str] | None = None) -> None:
-        process.run([self._program, *arguments], log=log, timeout=_SCAN_SECONDS, cwd=cwd, environment=login)
+    def _run(self, arguments: Sequence[str], *, log: Path, cwd: Path, login: Login | None = None) -> None:
+        masked = [login.password] if login is not None else []
+        command = [self._program, *arguments]
+        process.run(command, log=log, timeout=_SCAN_SECONDS, cwd=cwd, environment=variables(login), secrets=masked)
 
     def _available(self) -> Available | None:
         if not self._fetched:

@@ -55,7 +55,8 @@ def make(context: Context, component: Component, recipe: Recipe, *, log: Path) -
         with _secrets(
             component.dockerfile.secrets(recipe.target), context.config.build.secrets, scratch, context.config.project.root
         ) as found:
-            masked = _masked(found)
+            logins = context.tokens([*recipe.own.values(), *recipe.pulled])
+            masked = [*_masked(found), *(login.password for login in logins.values())]
             for text in masked:
                 context.console.add_secret(text)
             order = Order(
@@ -66,7 +67,7 @@ def make(context: Context, component: Component, recipe: Recipe, *, log: Path) -
                 args=_declared(component, recipe),
                 secrets=found,
                 masked=masked,
-                logins=context.tokens([*recipe.own.values(), *recipe.pulled]),
+                logins=logins,
                 platform=context.config.build.platforms[0],
                 log=log,
                 timeout=component.settings.build_timeout,
