@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
@@ -23,9 +24,16 @@ class Task(ThreadingHTTPServer):
     def __init__(self, name: str) -> None:
         self.name, self.broken = name, False
         self.seen: list[tuple[str, str, bytes, dict[str, str]]] = []
+        self.peers: list[int] = []
+        self.hung_up = threading.Event()
         self.go, self.arrived = threading.Event(), threading.Event()
         super().__init__(("127.0.0.1", 0), _Answer)
         self.port = int(self.server_address[1])
+
+    def shutdown_request(self, request: Any) -> None:
+        """Hang up, and tell the test."""
+        super().shutdown_request(request)
+        self.hung_up.set()
 
 
 class _Answer(BaseHTTPRequestHandler):
@@ -38,6 +46,8 @@ class _Answer(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.server.seen.append((self.command, self.path, body, {name.lower(): value for name, value in self.headers.items()}))
+        self.server.peers.append(self.client_address[1])
+        self.close_connection = self.path == "/bye"
         if self.server.broken:
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
@@ -123,6 +133,27 @@ def test_a_task_that_cannot_be_reached_costs_no_request_of_any_method(front: Fro
         front.targets.add("gone", unused_port())
         front.targets.add("one", one.port)
         assert {ask(address(front), method, "/", b"{}")[1] for method in ("GET", "POST", "PUT", "GET", "POST")} == {b"one"}
+
+
+def test_a_connection_to_a_task_is_used_again_unless_the_task_hung_up(front: Front) -> None:
+    with task("one") as one:
+        front.targets.add("one", one.port)
+        for path in ("/", "/", "/bye", "/"):  # the one after /bye is a POST, which may be sent once only
+            assert ask(address(front), "POST", path, b"{}") == (200, b"one")
+            assert path != "/bye" or one.hung_up.wait(60)
+        first, second, third, last = one.peers
+        assert first == second == third
+        assert last != first
+
+
+def test_a_task_that_leaves_has_no_idle_connection_left(front: Front) -> None:
+    with task("one") as one:
+        front.targets.add("one", one.port)
+        ask(address(front), "GET", "/")
+        front.targets.remove("one")
+        front.targets.add("one", one.port)
+        ask(address(front), "GET", "/")
+        assert one.peers[0] != one.peers[1]
 
 
 def test_a_connection_that_breaks_before_an_answer_is_repeated_where_that_is_safe(front: Front) -> None:

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from trainshed.local.prediction.upstream import Connections
+
 _HOP_BY_HOP = frozenset(
     ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade"),
 )
@@ -36,16 +38,19 @@ class Targets:
         self._changed = threading.Condition()
         self._open: dict[str, int] = {}
         self._ports: dict[str, int] = {}
+        self.connections = Connections(_UPSTREAM_SECONDS)
 
     def add(self, task: str, port: int) -> None:
         """Let requests reach a task."""
         with self._changed:
             self._ports[task] = port
+        self.connections.know(task)
 
     def remove(self, task: str) -> None:
         """Send no further request to a task."""
         with self._changed:
             self._ports.pop(task, None)
+        self.connections.forget(task)
 
     def drained(self, task: str, timeout: float) -> bool:
         """Wait until a task has answered what it was sent; False when that takes longer than ``timeout`` seconds."""
@@ -107,6 +112,7 @@ class Front(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
         self._thread.join()
+        self.targets.connections.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - the library's signature
         """Say nothing: a client that went away is no news."""
@@ -143,7 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
                 if target is None:
                     break
                 try:
-                    return self._ask(target[1], body)
+                    return self._ask(*target, body)
                 except _UnsentError:
                     tried.add(target[0])
                 except (OSError, http.client.HTTPException):
@@ -156,14 +162,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(503, "no task of this service is healthy")
         return None
 
-    def _ask(self, port: int, body: bytes) -> tuple[http.client.HTTPResponse, bytes]:
+    def _ask(self, task: str, port: int, body: bytes) -> tuple[http.client.HTTPResponse, bytes]:
         """Send the request to a task; return its answer, read to the end so that a half one can be asked for again."""
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_UPSTREAM_SECONDS)
+        connections = self.server.targets.connections
         try:
-            try:
-                connection.connect()
-            except OSError as error:
-                raise _UnsentError from error
+            connection = connections.take(task, port)
+        except OSError as error:
+            raise _UnsentError from error
+        try:
             connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
             for name, value in self._headers():
                 connection.putheader(name, value)
@@ -171,9 +177,12 @@ class _Handler(BaseHTTPRequestHandler):
                 connection.putheader("Content-Length", str(len(body)))
             connection.endheaders(body or None)
             response = connection.getresponse()
-            return response, response.read()
-        finally:
+            answer = response, response.read()
+        except BaseException:
             connection.close()
+            raise
+        connections.give(task, connection)
+        return answer
 
     def _headers(self) -> Iterator[tuple[str, str]]:
         named = {name.strip().lower() for name in self.headers.get("Connection", "").split(",")}
@@ -182,7 +191,6 @@ class _Handler(BaseHTTPRequestHandler):
                 yield name, value
         yield "X-Forwarded-For", str(self.client_address[0])
         yield "X-Forwarded-Proto", "http"
-        yield "Connection", "close"
 
     def _relay(self, response: http.client.HTTPResponse, body: bytes) -> None:
         self.send_response_only(response.status, response.reason)
