@@ -1,6 +1,6 @@
 """An ECS endpoint on loopback that plays a script: real boto3 speaks to it over a real socket.
 
-It keeps one service as ECS does. ``steps`` are applied one at each look at the service, after a change: how a rollout goes on.
+It keeps one service as ECS does. ``steps`` are applied one at each look at the service, after a change and while a rollout goes on.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ class Refusal:
 
 @dataclass
 class ScriptedEcs:
-    """The state and the script. ``refusals`` maps an action to what it answers next, before it works."""
+    """The state and the script. ``refusals`` maps an action to what it answers next, before it works.
+
+    ``lost`` are actions that are done, and whose answer is lost, once each; ``past`` the deployments that ECS keeps, with their targets
+    (service revisions are task definitions here, but for those in ``revisions``).
+    """
 
     url: str = ""
     service: dict[str, Any] | None = None
@@ -47,6 +51,10 @@ class ScriptedEcs:
     clusters: tuple[str, ...] = ("embedded",)
     secrets: dict[str, str] = field(default_factory=dict)
     deployments: int = 0
+    scalable: dict[str, Any] | None = None
+    past: list[dict[str, Any]] = field(default_factory=list)
+    revisions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    lost: list[str] = field(default_factory=list)
 
     def reset(self) -> None:
         """Forget everything but the address."""
@@ -71,6 +79,9 @@ class ScriptedEcs:
         if self.refusals.get(action):
             return self.refusals[action].pop(0)
         answer: dict[str, Any] | Refusal = getattr(self, f"_{action}")(body)
+        if action in self.lost:
+            self.lost.remove(action)
+            return Refusal("ServerException", "the answer is lost", status=500)
         return answer
 
     def _DescribeClusters(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - the action's name
@@ -81,14 +92,61 @@ class ScriptedEcs:
         self.definitions[name] = {**body, "taskDefinitionArn": name, "status": "ACTIVE"}
         return {"taskDefinition": self.definitions[name]}
 
-    def _DescribeTaskDefinition(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - the action's name
+    def _DescribeTaskDefinition(self, body: dict[str, Any]) -> dict[str, Any] | Refusal:  # noqa: N802 - the action's name
+        name = body["taskDefinition"]
+        found = self.definitions.get(name)
+        return {"taskDefinition": found, "tags": found.get("tags", [])} if found else Refusal("ClientException", f"no {name}")
+
+    def _ListTaskDefinitions(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - the action's name
+        found = [name for name, one in self.definitions.items() if one["family"] == body["familyPrefix"] and one["status"] == "ACTIVE"]
+        return {"taskDefinitionArns": found[::-1]}
+
+    def _DeregisterTaskDefinition(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - the action's name
+        self.definitions[body["taskDefinition"]]["status"] = "INACTIVE"
         return {"taskDefinition": self.definitions[body["taskDefinition"]]}
 
+    def _ListServiceDeployments(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - the action's name
+        return {
+            "serviceDeployments": [
+                {"serviceDeploymentArn": one["serviceDeploymentArn"], "targetServiceRevisionArn": one["targetServiceRevision"]["arn"]}
+                for one in self.past
+            ]
+        }
+
+    def _DescribeServiceDeployments(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - the action's name
+        return {"serviceDeployments": [one for one in self.past if one["serviceDeploymentArn"] in body["serviceDeploymentArns"]]}
+
+    def _DescribeServiceRevisions(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - the action's name
+        found = [{"serviceRevisionArn": arn, **self.revisions.get(arn, {"taskDefinition": arn})} for arn in body["serviceRevisionArns"]]
+        return {"serviceRevisions": found}
+
+    def _DescribeScalableTargets(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - the action's name
+        return {"ScalableTargets": [self.scalable] if self.scalable is not None else []}
+
+    def _DescribeScalingPolicies(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - the action's name
+        return {"ScalingPolicies": []}
+
+    def _RegisterScalableTarget(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - the action's name
+        self.scalable = body
+        return {}
+
+    def _ListClusters(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - the action's name
+        return {"clusterArns": list(self.clusters)}
+
+    def _ListServices(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - the action's name
+        return {"serviceArns": [self.service["serviceName"]] if self.service is not None else []}
+
     def _DescribeServices(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - the action's name
-        if self.service is not None and self.steps and self.changes():
+        moving = self.service is not None and self._moving(self.service)
+        if moving and self.steps and self.changes():
             self.steps.pop(0)(self)
         shown = [self.service] if self.service is not None and self.service["serviceName"] in body["services"] else []
         return {"services": shown, "failures": []}
+
+    @staticmethod
+    def _moving(service: dict[str, Any]) -> bool:
+        rolling = any(one["rolloutState"] == "IN_PROGRESS" for one in service["deployments"])
+        return rolling or service["runningCount"] < service.get("desiredCount", 0)
 
     def _CreateService(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - the action's name
         self.service = {"serviceName": body["serviceName"], "status": "ACTIVE", "deployments": [], "events": [], "runningCount": 0}
@@ -103,12 +161,13 @@ class ScriptedEcs:
                 old["status"] = "ACTIVE"
             self.deployments += 1
             fresh = {"id": f"ecs-svc/{self.deployments}", "status": "PRIMARY", "taskDefinition": wanted, "rolloutState": "IN_PROGRESS"}
+            fresh["createdAt"] = time.time()
             self.service["deployments"].insert(0, fresh)
             self.service["taskDefinition"] = wanted
         return {"service": self.service}
 
     def _ListTasks(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - the action's name
-        return {"taskArns": [task["taskArn"] for task in self.tasks if task["desiredStatus"] == body["desiredStatus"]]}
+        return {"taskArns": [task["taskArn"] for task in self.tasks if task["desiredStatus"] == body.get("desiredStatus", "RUNNING")]}
 
     def _DescribeTasks(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - the action's name
         return {"tasks": [task for task in self.tasks if task["taskArn"] in body["tasks"]]}

@@ -197,9 +197,9 @@ def _check_ahead(context: Context, selection: Selection, *, launch: bool, deploy
         known = templates.discover(context.config.project.pipelines)
         launching.profiles(context, [known[name] for name in selection.pipelines], asked, wait=wanted.wait)
     if deploy:
-        from trainshed.stages import deploy as deploying
+        from trainshed.stages.deploying import preparing
 
-        deploying.require_sound(context, selection.services)
+        preparing.require_sound(context, selection.services)
 
 
 def _check_options(*, launch: bool, given: bool) -> None:

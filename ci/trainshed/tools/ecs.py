@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -185,6 +184,21 @@ class Ecs:
         found = [service for service in answer.get("services", []) if service["status"] != "INACTIVE"]
         return _service(found[0]) if found else None
 
+    def clusters(self) -> Iterator[Ecs]:
+        """Yield every cluster of the account in this region; the embedded service has its own alone."""
+        if self.embedded:
+            yield self
+            return
+        for page in self.aws.pages("ecs", "list_clusters"):
+            yield from (Ecs(self.aws, cluster=arn, poll=self.poll) for arn in page.get("clusterArns", []))
+
+    def running_revisions(self) -> set[str]:
+        """Return the revisions that tasks of the cluster run, those that belong to no service as well."""
+        pages = self.aws.pages("ecs", "list_tasks", cluster=self.cluster)
+        arns = [arn for page in pages for arn in page.get("taskArns", [])]
+        answers = (self._call("describe_tasks", cluster=self.cluster, tasks=some) for some in _batches(arns, _DESCRIBED_AT_ONCE))
+        return {task["taskDefinitionArn"] for answer in answers for task in answer.get("tasks", [])}
+
     def services(self) -> Iterator[ServiceState]:
         """Yield every service of the cluster."""
         for page in self.aws.pages("ecs", "list_services", cluster=self.cluster):
@@ -293,26 +307,6 @@ class Ecs:
             return [str(event["message"]) for event in events.get("events", [])]
         except (RemoteError, UsageError) as error:
             return [f"(the log cannot be read: {error.message})"]
-
-    def secret(self, reference: str) -> str:
-        """Turn ``name#key`` into what a task definition's ``valueFrom`` takes, and prove that the key is there.
-
-        Raises:
-            UsageError: no such secret, no such key in its JSON, or it may not be read.
-        """
-        name, _, key = reference.partition("#")
-        if self.embedded or name.startswith("arn:aws:ssm:"):
-            return reference
-        if not key:
-            return str(self.aws.call("secretsmanager", "describe_secret", SecretId=name)["ARN"])
-        answer = self.aws.call("secretsmanager", "get_secret_value", SecretId=name)
-        try:
-            present = key in json.loads(answer.get("SecretString", ""))
-        except (ValueError, TypeError):
-            present = False
-        if not present:
-            raise UsageError(f"secret '{name}' has no JSON key '{key}'", next_step="Add the key, or mend service.yaml.")
-        return f"{answer['ARN']}:{key}::"
 
     def _call(self, operation: str, /, **parameters: Any) -> dict[str, Any]:  # noqa: ANN401 - see the API
         return self.aws.call("ecs", operation, **parameters)

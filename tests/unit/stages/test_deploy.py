@@ -56,7 +56,9 @@ def test_a_new_service_is_created_with_one_call_and_followed_to_its_end(desk: De
     assert result.details["url"] == desk.ecs.url
     assert "has started 1 tasks" in desk.said.getvalue()
     assert f"  answer: address {desk.ecs.url}\n" in desk.said.getvalue()
-    (event,) = desk.context.ledger.events("deployment", "local", "answer")
+    event, *before = desk.context.ledger.events("deployment", "local", "answer")
+    assert [one.document["state"] for one in before] == ["begun", "begun"]  # before the call, and when its deployment was known
+    assert [one.document["deployment"] for one in before] == ["ecs-svc/1", ""]
     assert event.document["good"] is True
     assert event.document["digest"] == f"sha256:{'1' * 64}"
 
@@ -232,7 +234,7 @@ def test_a_deadline_that_passes_is_a_failure_that_says_that_ecs_goes_on(desk: De
 def test_an_image_that_left_the_registry_stops_before_anything_is_touched(desk: Desk) -> None:
     desk.images.known.clear()
     result = desk.result()
-    assert (result.status, result.exit_code) == (Status.FAILED, 1)
+    assert (result.status, result.exit_code) == (Status.FAILED, UsageError.exit_code)
     assert "is not in the registry" in result.message
     assert desk.ecs.changes() == []
 
@@ -242,11 +244,12 @@ def test_a_cluster_that_is_not_there_is_a_usage_error(desk: Desk) -> None:
     assert desk.result().exit_code == UsageError.exit_code
 
 
-def test_secrets_need_a_store_that_the_embedded_service_lacks(desk: Desk) -> None:
+def test_a_secret_that_is_not_there_is_said_before_anything_is_touched(desk: Desk) -> None:
     desk.service(SERVICE + 'secrets: {API_KEY: "prediction/api#key"}\n')
     result = desk.result()
     assert result.exit_code == UsageError.exit_code
-    assert "no secret store for API_KEY" in result.message
+    assert "secrets.API_KEY" in result.message
+    assert desk.ecs.changes() == []
 
 
 def test_an_unknown_service_is_refused_with_a_suggestion(desk: Desk) -> None:

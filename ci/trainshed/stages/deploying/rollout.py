@@ -1,0 +1,231 @@
+"""Following a deployment to its end: its own id, never whether the service looks stable, which it also does after a rollback."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from trainshed.errors import Interrupted, RemoteError, TrainshedError, UsageError, WorkFailed
+from trainshed.stages.deploying.standing import short
+from trainshed.stages.deploying.watching import Watch, last_events
+from trainshed.tools import process
+from trainshed.tools.ecs import Deployment, ServiceDeployment, ServiceState
+
+_ROLLBACK_SECONDS = 900.0
+_COUNT_SECONDS = 900.0
+_EARLY_TASKS = 2
+_CLOCK_SECONDS = 60.0
+_SLOWEST = 4
+_GOING_ON = frozenset({"PENDING", "IN_PROGRESS", "STOP_REQUESTED", "ROLLBACK_REQUESTED", "ROLLBACK_IN_PROGRESS", ""})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """How a deployment ended; ``problem`` is empty when it is done. One that is not ``certain`` may rest on an old answer of ECS.
+
+    ``replaced`` tells that somebody else's deployment took over, which is not ours to wait for.
+    """
+
+    problem: str = ""
+    certain: bool = True
+    replaced: bool = False
+
+
+def judge(  # noqa: PLR0911 - one line per way to end
+    state: ServiceState | None, deployment: str, revision: str, *, owns_count: bool
+) -> Verdict | None:
+    """Tell how a deployment stands: None while it goes on.
+
+    ``owns_count`` is False where autoscaling moves the count meanwhile.
+    """
+    if state is None:
+        return Verdict(problem="the service was deleted meanwhile", certain=False)
+    own, primary = state.deployment(deployment), state.primary
+    if own is None:
+        runs = primary.revision if primary is not None else "nothing"
+        return Verdict(problem=f"ECS gave the deployment up: {short(runs)} runs instead", certain=False)
+    if own.rollout == "FAILED":
+        return Verdict(problem=own.reason or "the deployment failed")
+    if primary is not own:
+        runs = primary.revision if primary is not None else "nothing"
+        return Verdict(problem=f"another deployment took its place: {short(runs)}", replaced=True)
+    if own.rollout != "COMPLETED":
+        return None
+    if own.revision != revision:
+        return Verdict(problem=f"{short(own.revision)} runs, not {short(revision)}")
+    return None if owns_count and state.running < state.desired else Verdict()
+
+
+def follow(watch: Watch) -> str:
+    """Follow a deployment to its end; return an empty text, or what went wrong with the reasons of stopped tasks.
+
+    Raises:
+        WorkFailed: the deadline passed; the deployment goes on.
+        RemoteError: ECS gave no answer for as long as the client is patient, or the credentials ran out; the deployment goes on.
+        UsageError: ECS may no longer be asked; the deployment goes on.
+        Interrupted: SIGINT or SIGTERM; the deployment goes on.
+    """
+    following = _Following(watch)
+    try:
+        while True:
+            problem = following.look()
+            if problem is not None:
+                return problem
+            if watch.ends is not None and time.monotonic() > watch.ends:
+                raise _too_late(watch, following.state)
+            process.pause(watch.ecs.poll * 2.0 ** min(following.lost, _SLOWEST))
+    except Interrupted:
+        watch.note(f"ECS goes on with {short(watch.revision)}; `trainshed deploy {watch.component}` takes it up")
+        raise
+
+
+class _Following:
+    """What one look leaves for the next: how long ECS gave no answer, and since when it seems to have forgotten the deployment."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self.state: ServiceState | None = None
+        self.lost = 0
+        self._lost_since = self._doubt_since = self._short_since = 0.0
+
+    def look(self) -> str | None:
+        """Look once; None while the deployment goes on or there was no answer."""
+        watch = self._watch
+        try:
+            self.state = watch.ecs.service(watch.service.name)
+            watch.tell(self.state)
+        except RemoteError as error:
+            self._missed(error)
+            return None
+        except UsageError as error:
+            raise _goes_on(watch, error) from error
+        self.lost = 0
+        verdict = judge(self.state, watch.deployment, watch.revision, owns_count=watch.service.autoscaling is None)
+        if verdict is None:
+            self._doubt_since = 0.0
+            return self._early() or self._short()
+        if not verdict.problem:
+            return ""
+        if not verdict.certain and (verdict := self._settled(verdict)) is None:
+            return None
+        return _explained(watch, verdict, self.state)
+
+    def _missed(self, error: RemoteError) -> None:
+        now = time.monotonic()
+        self._lost_since = now if not self.lost else self._lost_since
+        self.lost += 1
+        self._watch.keep(error.message)
+        if error.permanent or now - self._lost_since >= self._watch.ecs.patience:
+            raise _goes_on(self._watch, error) from error
+        if self.lost == 1:
+            self._watch.note("ECS gives no answer; asking on")
+
+    def _settled(self, verdict: Verdict) -> Verdict | None:
+        """Believe that a deployment is gone only when ECS keeps its end, or says so for a while: an answer may be an old one."""
+        now = time.monotonic()
+        self._doubt_since = self._doubt_since or now
+        end = _end(self._watch)
+        if end is not None and end.status not in _GOING_ON:
+            return Verdict(problem=_told(end, verdict.problem))
+        return verdict if now - self._doubt_since >= self._watch.ecs.settling else None
+
+    def _early(self) -> str | None:
+        """End a deployment that will hardly come to a good end, where that is asked for."""
+        watch = self._watch
+        broken = watch.broken() if watch.service.deployment.fail_early else []
+        if len(broken) < _EARLY_TASKS:
+            return None
+        return f"{len(broken)} tasks could not start or ended at once: given up early, as deployment.fail-early asks{watch.reasons()}"
+
+    def _short(self) -> str | None:
+        """End the wait for a count that a complete deployment does not reach."""
+        state, watch = self.state, self._watch
+        own = state.deployment(watch.deployment) if state is not None else None
+        if state is None or own is None or own.rollout != "COMPLETED":
+            self._short_since = 0.0
+            return None
+        now = time.monotonic()
+        self._short_since = self._short_since or now
+        if now - self._short_since < _COUNT_SECONDS:
+            return None
+        return f"the deployment is complete, but {state.running} of {state.desired} tasks run{watch.reasons()}"
+
+
+def await_rollback(watch: Watch, deployment: str) -> str:
+    """Wait until ECS's own rollback is over, so that the next command finds a settled service; tell how it ended."""
+    ends = watch.ends if watch.ends is not None else time.monotonic() + _ROLLBACK_SECONDS
+    while True:
+        state = watch.ecs.service(watch.service.name)
+        watch.tell(state)
+        found = state.deployment(deployment) if state is not None else None
+        if found is None or found.rollout == "COMPLETED":
+            return ", which keeps the traffic"
+        if found.rollout == "FAILED":
+            return f", and that failed: {found.reason or 'no reason given'}; {found.running} of {found.desired} tasks run"
+        if time.monotonic() >= ends:
+            return ", which goes on"
+        process.pause(watch.ecs.poll)
+
+
+def _end(watch: Watch) -> ServiceDeployment | None:
+    """Return what ECS keeps of a deployment that the service no longer lists; None when it may not be asked, or knows nothing."""
+    if watch.created is None:
+        return None
+    try:
+        known = watch.ecs.service_deployments(watch.service.name)
+    except (RemoteError, UsageError) as error:
+        watch.keep(error.message)
+        return None
+    since = watch.created.timestamp() - _CLOCK_SECONDS
+    mine = (one for one in known if one.revision == watch.revision and one.created is not None and one.created.timestamp() >= since)
+    return next(mine, None)
+
+
+def _told(end: ServiceDeployment, otherwise: str) -> str:
+    alarms = f" (alarms: {', '.join(end.alarms)})" if end.alarms else ""
+    if end.status == "SUCCESSFUL":
+        return f"the deployment was complete, and lost its place since: {otherwise}"
+    return f"{otherwise}; its end: {end.status}{f', {end.reason}' if end.reason else ''}{alarms}"
+
+
+def _explained(watch: Watch, verdict: Verdict, state: ServiceState | None) -> str:
+    """Add why tasks stopped, and what the service falls back on."""
+    text = verdict.problem
+    try:
+        text += watch.reasons()
+        primary = _fallback(watch, state)
+        if primary is not None and primary.id != watch.deployment and not verdict.replaced:
+            text += f"\nECS rolled back to {short(primary.revision)}{await_rollback(watch, primary.id)}"
+    except (RemoteError, UsageError) as error:
+        text += f"\nwhat serves now is not known: {error.message}"
+    return text
+
+
+def _fallback(watch: Watch, state: ServiceState | None) -> Deployment | None:
+    """Return the deployment that took over; a failed one may be shown as the primary for a moment longer."""
+    ends = time.monotonic() + watch.ecs.settling
+    while state is not None and len(state.deployments) > 1 and time.monotonic() < ends:
+        if state.primary is not None and state.primary.id != watch.deployment:
+            break
+        process.pause(watch.ecs.poll)
+        state = watch.ecs.service(watch.service.name)
+    return state.primary if state is not None else None
+
+
+def _goes_on(watch: Watch, error: TrainshedError) -> TrainshedError:
+    """Say of an error on the way that ECS does not stop for it."""
+    message = f"{error.message}; ECS goes on with the deployment of {short(watch.revision)}, whose end is not known"
+    step = " ".join(filter(None, (error.next_step, f"`trainshed deploy {watch.component}` takes it up.")))
+    return (RemoteError if isinstance(error, RemoteError) else UsageError)(message, next_step=step)
+
+
+def _too_late(watch: Watch, state: ServiceState | None) -> WorkFailed:
+    try:
+        stopped = watch.reasons()
+    except RemoteError:
+        stopped = ""
+    name, revision = watch.service.name, short(watch.revision)
+    return WorkFailed(
+        f"{name}: the deadline passed before {revision} was rolled out; ECS goes on{stopped}{last_events(state)}",
+        next_step=f"Look at the service's events, or run `trainshed deploy {watch.component}` again to follow on.",
+    )

@@ -1,0 +1,82 @@
+"""Application Auto Scaling of a service: compared, then brought to what ``service.yaml`` says. Never a count: that is autoscaling's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trainshed.errors import UsageError
+from trainshed.services import difference, rendering
+from trainshed.services.rendering import Scaling
+from trainshed.services.spec import Service
+from trainshed.tools.aws import Refused
+from trainshed.tools.ecs import Ecs
+
+_SERVICE = "application-autoscaling"
+_NAMESPACE, _DIMENSION = "ecs", "ecs:service:DesiredCount"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """How autoscaling stands: ``owns`` tells that it moves the count now, ``changes`` what differs from ``wanted``."""
+
+    wanted: Scaling | None = None
+    owns: bool = False
+    changes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def look(ecs: Ecs, service: Service) -> Found:
+    """Compare what autoscaling does with what is asked for. The embedded service has none.
+
+    Raises:
+        Refused: it may not be asked, and the service wants it.
+    """
+    wanted = rendering.scaling(service, ecs.cluster)
+    if ecs.embedded:
+        return Found()
+    try:
+        target = _target(ecs, service)
+        policies = _policies(ecs, service) if target is not None and wanted is not None else []
+    except Refused as refusal:
+        if wanted is not None or not refusal.denied:
+            raise
+        return Found(notes=(f"whether autoscaling owns the count cannot be told: {refusal.message}",))
+    if wanted is not None:
+        return Found(wanted=wanted, owns=target is not None, changes=tuple(difference.scaling_changes(target, policies, wanted)))
+    if target is None:
+        return Found()
+    bounds = f"{target['MinCapacity']} to {target['MaxCapacity']}"
+    note = f"autoscaling ({bounds}) owns the count, though {service.file.name} gives one: it is left alone"
+    return Found(owns=True, notes=(note,))
+
+
+def apply(ecs: Ecs, found: Found) -> None:
+    """Set bounds and policies, where they differ: the same again changes nothing."""
+    if found.wanted is None or not found.changes:
+        return
+    try:
+        ecs.aws.call(_SERVICE, "register_scalable_target", **found.wanted.target)
+        for policy in found.wanted.policies:
+            ecs.aws.call(_SERVICE, "put_scaling_policy", **policy)
+    except UsageError as error:
+        raise UsageError(
+            f"the revision serves, but its autoscaling could not be set: {error.message}", next_step=error.next_step
+        ) from error
+
+
+def _place(ecs: Ecs, service: Service) -> str:
+    return f"service/{ecs.cluster.rpartition('/')[2]}/{service.name}"
+
+
+def _target(ecs: Ecs, service: Service) -> Mapping[str, Any] | None:
+    wanted = {"ServiceNamespace": _NAMESPACE, "ResourceIds": [_place(ecs, service)], "ScalableDimension": _DIMENSION}
+    found = ecs.aws.call(_SERVICE, "describe_scalable_targets", **wanted)["ScalableTargets"]
+    return found[0] if found else None
+
+
+def _policies(ecs: Ecs, service: Service) -> list[Mapping[str, Any]]:
+    wanted = {"ServiceNamespace": _NAMESPACE, "ResourceId": _place(ecs, service), "ScalableDimension": _DIMENSION}
+    pages = ecs.aws.pages(_SERVICE, "describe_scaling_policies", **wanted)
+    return [policy for page in pages for policy in page["ScalingPolicies"]]
