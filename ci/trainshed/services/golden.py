@@ -13,7 +13,6 @@ is asked what was asked of it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from dataclasses import dataclass
@@ -43,19 +42,9 @@ class Golden:
     relative: float = 0.0
 
 
-def text(path: Path) -> str:
-    """Read a file of golden predictions as it stands."""
-    return read_text(path, what="the golden predictions")
-
-
-def digest(content: str) -> str:
-    """Return the digest under which a file's content is kept."""
-    return f"sha256:{hashlib.sha256(content.encode()).hexdigest()}"
-
-
 def load(path: Path) -> tuple[Golden, ...]:
     """Read a file of golden predictions. Errors are those of `parsed`."""
-    return parsed(text(path), place=str(path))
+    return parsed(read_text(path, what="the golden predictions"), place=str(path))
 
 
 def parsed(content: str, *, place: str) -> tuple[Golden, ...]:
