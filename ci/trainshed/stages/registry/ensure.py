@@ -132,17 +132,18 @@ def _ensured(context: Context, repositories: Repositories, plan: _Plan, *, dry_r
     if not changes:
         cause = "; ".join(["all that is promised holds", *gone[:_SHOWN]])
         return Result(name=plan.component, stage=STAGE, status=Status.CACHED, cause=cause, details=details)
-    context.console.start(plan.component, STAGE, changes[0] if len(changes) == 1 else counted(changes, "difference"))
-    for change in changes:
+    told = changes[0] if len(changes) == 1 else counted(changes, "difference")
+    context.console.start(plan.component, STAGE, told)
+    for change in changes if len(changes) > 1 else ():
         context.console.line(f"  {plan.component}: {change}")
     _require_possible(plan)
     if dry_run:
-        return Result(name=plan.component, stage=STAGE, status=Status.SKIPPED, cause=f"dry run: {'; '.join(changes)}", details=details)
+        return Result(name=plan.component, stage=STAGE, status=Status.SKIPPED, cause=f"dry run: {told}", details=details)
     if plan.repository is None:
         _created(repositories, plan)
     else:
         _mended(context, repositories, plan)
-    return Result(name=plan.component, stage=STAGE, status=Status.DONE, cause="; ".join([*changes, *gone[:_SHOWN]]), details=details)
+    return Result(name=plan.component, stage=STAGE, status=Status.DONE, cause="; ".join([told, *gone[:_SHOWN]]), details=details)
 
 
 def _require_possible(plan: _Plan) -> None:
