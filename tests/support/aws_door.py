@@ -101,9 +101,11 @@ def opened() -> Iterator[Door]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     door.url = f"http://127.0.0.1:{server.server_port}"
+    door.reset()  # moto keeps its state in the process, whichever of its servers was told
     try:
         yield door
     finally:
+        door.reset()
         server.shutdown()
         thread.join()
         server.server_close()
