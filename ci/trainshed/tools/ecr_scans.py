@@ -49,7 +49,11 @@ STATUSES: Mapping[str, _Meaning] = {
 
 
 class NoAnswer(RemoteError):
-    """ECR has no findings to give: the scan failed, cannot be made, or did not end in time."""
+    """ECR has no findings of an image to give: the scan failed, cannot be made, or did not end in time; ``reason`` leaves the image out."""
+
+    def __init__(self, image: str, reason: str, *, next_step: str) -> None:
+        super().__init__(f"ECR: {image}: {reason}", next_step=next_step)
+        self.reason = reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +197,7 @@ class _Waiting:
             self.on_progress(f"waiting for ECR's findings for {self._spent:.0f} s, at most {self.wanted.timeout:g} s: {self.state}")
 
     def _give_up(self, reason: str, next_step: str) -> NoReturn:
-        raise NoAnswer(f"ECR: {self.wanted.repository}@{self.wanted.digest[:19]}: {reason}", next_step=next_step)
+        raise NoAnswer(f"{self.wanted.repository}@{self.wanted.digest[:19]}", reason, next_step=next_step)
 
     # --- asking -----------------------------------------------------------------------------------------------------------------
 

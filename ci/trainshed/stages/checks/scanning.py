@@ -23,7 +23,7 @@ from trainshed.images.components import Component
 from trainshed.stages.checks import sources
 from trainshed.stages.context import Context
 from trainshed.tools import process
-from trainshed.tools.ecr_scans import EcrScans, Wanted
+from trainshed.tools.ecr_scans import EcrScans, NoAnswer, Wanted
 from trainshed.tools.trivy import Trivy
 
 SBOM = "sbom"
@@ -183,7 +183,8 @@ def _notes(context: Context, component: Component, answers: Sequence[Answer]) ->
         if error is None:
             continue
         if answer.source not in required:
-            notes.append(f"{_NAMES[answer.source]} did not answer: {error.message}")
+            reason = error.reason if isinstance(error, NoAnswer) else error.message  # the same note for all images is told once
+            notes.append(f"{_NAMES[answer.source]} did not answer: {reason}")
         elif answer.source == sources.TRIVY:
             raise error
         else:

@@ -90,7 +90,7 @@ def found(*_: object, made: dt.datetime = NOW) -> Scan:
 
 
 def silent(*_: object) -> Scan:
-    raise NoAnswer("ECR: it cannot scan such an image", next_step="Leave it.")
+    raise NoAnswer("ml/small/train@sha256:1", "it cannot scan such an image", next_step="Leave it.")
 
 
 class FakeRegistry:
@@ -192,7 +192,9 @@ def test_of_an_index_the_image_of_our_platform_is_asked_for(room: Room, monkeypa
 def test_a_source_that_must_answer_and_does_not_gives_no_verdict(room: Room) -> None:
     result = room.work(FakeScans(silent)).scan("train")
     assert (result.status, result.exit_code) == (Status.FAILED, RemoteError.exit_code)
-    assert result.message == "train: no verdict without ECR's findings: ECR: it cannot scan such an image. Leave it."
+    assert (
+        result.message == "train: no verdict without ECR's findings: ECR: ml/small/train@sha256:1: it cannot scan such an image. Leave it."
+    )
     assert room.opened[-1].ledger.verdicts([DIGEST]) == {}
 
 
@@ -212,7 +214,7 @@ def test_findings_of_another_shape_are_no_answer(room: Room) -> None:
 
 def test_a_source_that_need_not_answer_is_noted_with_the_verdict_for_as_long_as_it_stands(room: Room) -> None:
     scan = 'must-answer = ["trivy"]'
-    note = "ECR did not answer: ECR: it cannot scan such an image"
+    note = "ECR did not answer: it cannot scan such an image"
     result = room.work(FakeScans(silent), scan=scan).scan("train")
     assert result.status is Status.DONE
     assert ids(result) == [("CVE-2024-5535", "medium", ["trivy"])]
@@ -223,7 +225,11 @@ def test_a_source_that_need_not_answer_is_noted_with_the_verdict_for_as_long_as_
     again = room.work(FakeScans(found), scan=scan)
     cached = again.scan("train")
     assert (cached.status, cached.details["notes"]) == (Status.CACHED, [note])
+    again.scan("other")
     assert again.scan_warnings() == [f"scan of train: {note}"]
+    silenced = room.work(FakeScans(silent), scan=f'{scan}\nfail-on = "never"')
+    assert {silenced.scan(name).status for name in ("other", "train")} == {Status.DONE}
+    assert silenced.scan_warnings() == [f"scan of other, train: {note}"]
 
 
 @pytest.mark.parametrize("error", [WorkFailed("Trivy broke"), RemoteError("no registry")])
