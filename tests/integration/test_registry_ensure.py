@@ -303,10 +303,11 @@ def test_a_policy_that_would_delete_what_is_needed_is_not_put(world: World) -> N
     world.lock({"one": index["digest"]})
     world.call("create_repository", "one", encryptionConfiguration={"encryptionType": "KMS"})
     others = [Image(f"sha256:{number:064}", frozenset(), 99) for number in range(3)]
-    world.lifecycle.images = lambda _name: [*others, Image(child["digest"], frozenset(), 99)]
+    world.lifecycle.images = lambda _name: [*others, Image(child["digest"], frozenset(), 99)]  # as if somebody took its tag away
     result = world.one("one")
     assert result.status is Status.FAILED
     assert result.exit_code == WorkFailed.exit_code
+    assert world.context().registry.digest(f"{store.repository}:{keep_tag(child['digest'])}") == child["digest"]
     assert f"would delete 1 image that somebody refers to: {child['digest']} (rule 4)" in result.message
     with pytest.raises(UsageError, match="LifecyclePolicyNotFoundException"):
         world.call("get_lifecycle_policy", "one")

@@ -39,7 +39,14 @@ Progress = Callable[[str, int, How], None]
 """Is told each blob's and manifest's digest, its bytes, and how it came; from any thread."""
 
 
-def copy(client: RegistryClient, source: str, target: str, *, tag: str = "", on_progress: Progress = lambda *_: None) -> str:
+def copy(
+    client: RegistryClient,
+    source: str,
+    target: str,
+    *,
+    tag: Callable[[str], str] | None = None,
+    on_progress: Progress = lambda *_: None,
+) -> str:
     """Copy an image, or an index with all its images, with everything that refers to it (signatures, SBOMs); return its digest.
 
     Layers and configurations go first, then manifests, the tag last: whoever sees an image in the target sees all of it. Run again
@@ -49,7 +56,7 @@ def copy(client: RegistryClient, source: str, target: str, *, tag: str = "", on_
         client: of both registries.
         source: the image, best by digest.
         target: repository (``host/path``) that takes it.
-        tag: given to it in the target, where it must be free or the same; empty: none.
+        tag: says which tag a digest is given in the target, where it must be free or the same; the images of an index get theirs too.
         on_progress: is told what came, and how.
 
     Raises:
@@ -64,8 +71,9 @@ def copy(client: RegistryClient, source: str, target: str, *, tag: str = "", on_
     there = client.digest(f"{target}@{digest}")
     if there != digest:
         raise RemoteError(f"{target}: has {there or 'nothing'} where {digest} was copied", next_step="Run it again.")
-    if tag:
-        run.tag(digest, tag)
+    if tag is not None:
+        for each in (*(child["digest"] for child in json.loads(content).get("manifests", ())), digest):
+            run.tag(each, tag(each))
     return digest
 
 

@@ -132,7 +132,7 @@ def _copied(  # noqa: PLR0913 - what one image is copied by
     context.console.start(name, STAGE, f"to {repository}")
     tally = _Tally(console=context, name=name)
     # The tag keeps it there: a manifest without one is what a registry's clean-up takes first.
-    digest = copied(client, image.reference, repository, tag=keep_tag(image.digest), on_progress=tally)
+    digest = copied(client, image.reference, repository, tag=keep_tag, on_progress=tally)
     if digest != image.digest:
         raise RemoteError(f"{reference}: {digest} came, and the lock says {image.digest}", next_step="Run it again.")
     counts = {str(how): count for how, count in tally.blobs.items()}

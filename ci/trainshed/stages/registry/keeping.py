@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -42,14 +43,17 @@ def unkept(context: Context, repository: str, digests: Iterable[str]) -> Unkept:
 
 
 def keep(context: Context, repository: str, digest: str) -> None:
-    """Give an image the tag that keeps it, unless it has it.
+    """Give an image the tag that keeps it, unless it has it; of an index all its images first, so that its own tag tells of theirs.
 
     Raises:
-        RemoteError: the registry refused, or has another image under that tag.
+        RemoteError: the registry refused, has no such image, or has another under that tag.
     """
     tagged = f"{repository}:{keep_tag(digest)}"
     has = context.registry.digest(tagged)
     if has is None:
+        document = json.loads(context.registry.manifest(f"{repository}@{digest}")[0])
+        for child in document.get("manifests", ()):
+            keep(context, repository, child["digest"])
         has = context.registry.tag(f"{repository}@{digest}", keep_tag(digest))
     if has != digest:
         raise RemoteError(f"{tagged} is {has}, not {digest}", next_step="Find out who pushed it: this tag is for that digest alone.")
