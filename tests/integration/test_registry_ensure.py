@@ -70,6 +70,7 @@ class World:
     door: Door
     registry: str
     lifecycle: Lifecycle
+    aws: Aws
     project: str
     said: io.StringIO = field(default_factory=io.StringIO)
     opened: list[Context] = field(default_factory=list)
@@ -87,6 +88,7 @@ class World:
     def context(self, environment: str = "dev", tier: Tier = Tier.MAIN) -> Context:
         loaded = config.load(self.root / "trainshed.toml", environment=environment)
         made = Context(config=loaded, console=Console(stream=self.said), tier=tier)
+        made.__dict__["aws"] = self.aws  # the same place, asked as the same identity: a client takes a fifth of a second to make
         self.opened.append(made)
         return made
 
@@ -95,10 +97,6 @@ class World:
 
     def one(self, name: str, *, dry_run: bool = False) -> Result:
         return by_name(self.ensure(name, dry_run=dry_run).results)[name]
-
-    @property
-    def aws(self) -> Aws:
-        return Aws(region=REGION, endpoints={"*": self.door.url})
 
     def call(self, operation: str, name: str, **more: Any) -> dict[str, Any]:
         return self.aws.call("ecr", operation, repositoryName=self.name(name), **more)
@@ -137,8 +135,13 @@ class World:
         self.lifecycle.images = images
 
 
+@pytest.fixture(scope="module")
+def aws(door: Door) -> Aws:
+    return Aws(region=REGION, endpoints={"*": door.url})
+
+
 @pytest.fixture
-def world(tmp_path: Path, door: Door, registry: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(tmp_path: Path, door: Door, aws: Aws, registry: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -147,7 +150,7 @@ def world(tmp_path: Path, door: Door, registry: str, monkeypatch: pytest.MonkeyP
     lifecycle = Lifecycle()
     lifecycle.stand(door)
     project = "p" + tmp_path.name.rpartition("_")[0].replace("_", "").lower()[-20:] + tmp_path.name.rpartition("_")[2]
-    made = World(root=tmp_path, door=door, registry=registry, lifecycle=lifecycle, project=project)
+    made = World(root=tmp_path, door=door, registry=registry, lifecycle=lifecycle, aws=aws, project=project)
     made.configure()
     made.component("one", "two")
     subprocess.run(["git", "init", "-q", "-b", "main"], cwd=tmp_path, check=True)
