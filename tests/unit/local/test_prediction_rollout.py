@@ -187,3 +187,89 @@ def test_a_deleted_service_stops_all_and_is_then_inactive() -> None:
 @pytest.mark.parametrize(("desired", "failures"), [(1, 3), (6, 3), (20, 10), (1000, 200)])
 def test_the_breaker_allows_half_of_the_count(desired: int, failures: int) -> None:
     assert rollout.threshold(desired) == failures
+
+
+@pytest.mark.parametrize(
+    ("wanted", "failures"),
+    [
+        ({"type": "COUNT", "value": 1}, 1),
+        ({"type": "UNBOUNDED_PERCENT", "value": 10}, 2),
+        ({"type": "BOUNDED_PERCENT", "value": 10}, 3),
+        ({"type": "BOUNDED_PERCENT", "value": 100}, 20),
+    ],
+)
+def test_a_threshold_of_its_own_is_heeded(wanted: dict[str, Any], failures: int) -> None:
+    assert rollout.threshold(20, {"deploymentCircuitBreaker": {"thresholdConfiguration": wanted}}) == failures
+
+
+def test_one_healthy_task_takes_the_failures_back_unless_they_are_to_stay() -> None:
+    for reset, trips in ((True, False), (False, True)):
+        bench = Bench(desired=4, breaker=True, configuration={"deploymentCircuitBreaker": {"resetOnHealthyTask": reset}})
+        bench.step()
+        bench.tasks[0].health = "HEALTHY"
+        bench.step()
+        bench.crash()
+        bench.step()
+        assert (bench.service.primary.rollout == "FAILED") is trips
+
+
+def test_where_there_is_no_room_old_tasks_make_it_down_to_the_minimum() -> None:
+    bench = Bench(desired=4, configuration={"minimumHealthyPercent": 50, "maximumPercent": 100})
+    bench.settle()
+    bench.service.deploy("two")
+    steps = bench.step()
+    assert (steps.start, len(steps.stop)) == (0, 2)
+    bench.clear()
+    assert bench.step().start == 2
+    assert bench.serving() == ["one", "one"]
+    bench.settle()
+    assert bench.serving() == ["two"] * 4
+
+
+def test_there_are_never_more_tasks_than_the_maximum() -> None:
+    bench = Bench(desired=4, configuration={"maximumPercent": 125})
+    bench.settle()
+    bench.service.deploy("two")
+    for _ in range(12):
+        bench.step()
+        assert sum(task.wanted for task in bench.tasks) <= 5
+        bench.heal()
+        bench.clear()
+    assert bench.serving() == ["two"] * 4
+
+
+def test_an_alarm_fails_only_a_deployment_that_goes_on_and_heeds_it() -> None:
+    alarms = {"alarms": {"alarmNames": ["errors"], "enable": True, "rollback": True}}
+    bench = Bench(desired=1, configuration=alarms)
+    bench.settle()
+    first = bench.service.primary.id
+    rollout.decide(bench.service, bench.tasks, bench.now, {"errors"})
+    assert bench.service.primary.rollout == "COMPLETED"
+    broken = bench.service.deploy("two")
+    rollout.decide(bench.service, bench.tasks, bench.now, {"others"})
+    assert broken.rollout == "IN_PROGRESS"
+    rollout.decide(bench.service, bench.tasks, bench.now, {"errors"})
+    assert (broken.rollout, broken.reason, bench.service.primary.id) == ("FAILED", rollout.ALARMED, first)
+    assert any("deployment failed: alarm detected." in event.message for event in bench.service.events)
+
+
+def test_a_service_that_cannot_start_its_tasks_says_so() -> None:
+    bench = Bench(desired=1)
+    for _ in range(5):
+        bench.step()
+        bench.crash()
+    assert "is unable to consistently start tasks successfully" in bench.service.events[0].message
+
+
+def test_what_is_rolled_back_to_was_completed_once() -> None:
+    bench = Bench(desired=1, breaker=True, rollback=True)
+    bench.settle()
+    good = bench.service.primary.id
+    bench.service.deploy("two")  # superseded before it was done
+    bench.step()
+    bench.service.deploy("three")
+    for _ in range(4):  # the first makes room only
+        bench.step()
+        bench.crash()
+    bench.step()
+    assert bench.service.primary.id == good
