@@ -15,6 +15,7 @@ from trainshed.results import Report, Result
 from trainshed.settings import Tier
 from trainshed.stages import deploy as deploying
 from trainshed.stages import locking
+from trainshed.stages import rollback as rolling
 from trainshed.stages.context import Context
 from trainshed.stages.survey import survey
 from trainshed.tools.ecs import Ecs
@@ -81,6 +82,16 @@ class Desk:
         """Run the stage; return its one result."""
         (found,) = self.deploy(**options).results
         return found
+
+    def rollback(self, **options: Any) -> Result:
+        """Go back; return the one result."""
+        (found,) = rolling.rollback(self.context, **{"deadline": 60.0, **options}).results
+        return found
+
+    def reopen(self) -> None:
+        """Read the configuration again."""
+        self.context.close()
+        self.context = self._context()
 
     def close(self) -> None:
         """Close what the context opened."""

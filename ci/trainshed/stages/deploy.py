@@ -173,7 +173,7 @@ def _ended(own: Turn, wanted: Wanted, watch: Watch) -> str:
         wrong = proving.wrong_images(watch, digests) or proving.wrong_answers(own.ecs, wanted.service, wanted.golden)
         problem, undo = "\n".join(wrong), returning.go_back
     if problem:
-        watch.keep(problem)
+        watch.keep(problem.partition("\n")[0])  # the reasons of tasks stand in the log already
         records.ended(own.context, story, deployment=watch.deployment, problem=problem)  # a kill on the way back leaves the verdict
         problem = "\n".join(filter(None, [problem, undo(own, watch, wanted.previous)]))
     elif wanted.golden_file:
