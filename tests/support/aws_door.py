@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +22,14 @@ from trainshed.tools.aws import Aws
 ACCOUNT, REGION = "123456789012", "us-east-1"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
 _SCOPE = re.compile(r"Credential=([^/]+)/\d+/([^/]+)/([^/]+)/")
+_MOTO = """
+import sys
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+sys.stdin.read()
+"""
 _JSON = "application/x-amz-json-1.1"
 
 
@@ -84,14 +94,30 @@ class Door:
 
 
 @contextmanager
+def _moto() -> Iterator[str]:
+    """Start moto in a process of its own: its state is the process's, and other tests of this one have theirs."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _MOTO], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as child:
+        assert child.stdout is not None
+        port = child.stdout.readline().strip()
+        assert port.isdigit(), "moto did not start"
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            child.kill()
+
+
+@contextmanager
 def opened() -> Iterator[Door]:
     """Start moto and the door before it."""
-    from moto.server import ThreadedMotoServer
+    with _moto() as address, _before(address) as door:
+        yield door
 
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    door = Door(upstream=f"http://{host}:{port}")
+
+@contextmanager
+def _before(address: str) -> Iterator[Door]:
+    door = Door(upstream=address)
 
     class Handler(_Handler):
         behind = door
@@ -101,19 +127,18 @@ def opened() -> Iterator[Door]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     door.url = f"http://127.0.0.1:{server.server_port}"
-    door.reset()  # moto keeps its state in the process, whichever of its servers was told
     try:
         yield door
     finally:
-        door.reset()
         server.shutdown()
         thread.join()
         server.server_close()
-        moto.stop()
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # headers and body in one packet: nobody waits for an acknowledgement
+    disable_nagle_algorithm = True
     behind: Door
 
     def log_message(self, *_: object) -> None:
