@@ -13,7 +13,6 @@ from trainshed.tools.ecs import Deployment, ServiceDeployment, ServiceState
 
 _ROLLBACK_SECONDS = 900.0
 _COUNT_SECONDS = 900.0
-_EARLY_TASKS = 2
 _CLOCK_SECONDS = 60.0
 _SLOWEST = 4
 _GOING_ON = frozenset({"PENDING", "IN_PROGRESS", "STOP_REQUESTED", "ROLLBACK_REQUESTED", "ROLLBACK_IN_PROGRESS", ""})
@@ -132,10 +131,9 @@ class _Following:
     def _early(self) -> str | None:
         """End a deployment that will hardly come to a good end, where that is asked for."""
         watch = self._watch
-        broken = watch.broken() if watch.service.deployment.fail_early else []
-        if len(broken) < _EARLY_TASKS:
+        if not watch.service.deployment.fail_early or not watch.broken():
             return None
-        return f"{len(broken)} tasks could not start or ended at once: given up early, as deployment.fail-early asks{watch.reasons()}"
+        return f"a task could not start, or ended: given up early, as deployment.fail-early asks{watch.reasons()}"
 
     def _short(self) -> str | None:
         """End the wait for a count that a complete deployment does not reach."""

@@ -14,7 +14,6 @@ from trainshed.stages import rollback
 from trainshed.stages.deploying import records, verification
 from trainshed.tools.ecs import Ecs
 
-pytestmark = pytest.mark.sockets
 ARN = "arn:aws:ecs:us-east-1:000000000000:task-definition/answer"
 GOOD, WRONG = (200, {"twice": 42}), (200, {"twice": 63})
 
