@@ -130,6 +130,13 @@ def test_a_refusal_has_its_code_and_is_not_repeated(aws: Aws, script: Script, co
     assert len(script.keys) == 1
 
 
+def test_what_is_missing_is_told_from_what_is_refused(aws: Aws, script: Script) -> None:
+    script.answers = [refusal("ClusterNotFoundException"), refusal("AccessDeniedException")]
+    assert aws.find("ecs", "list_clusters", "ClusterNotFoundException") is None
+    with pytest.raises(Refused):
+        aws.find("ecs", "list_clusters", "ClusterNotFoundException")
+
+
 def test_credentials_that_ran_out_are_read_anew(aws: Aws, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     script.answers = [FINE, refusal("ExpiredTokenException"), FINE]
     aws.call("ecs", "list_clusters")
