@@ -276,7 +276,7 @@ class World:
             "cpu": 256,
             "memory": 512,
             "count": 1,
-            "health": {"path": "/healthz", "interval": "5s", "timeout": "2s", "retries": 1, "start": "60s"},
+            "health": {"path": "/healthz", "interval": "5s", "timeout": "2s", "retries": 10, "start": "120s"},
             "environment": {"VERSION": "1"},
             "load-balancer": {"address": f"{door.url}/front/{name}"},
             **door.furniture,
