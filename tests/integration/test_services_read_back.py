@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from trainshed.services import difference, rendering
 from trainshed.services.rendering import Model
 from trainshed.services.spec import Autoscaling, Deployment, Service
 from trainshed.services.unit import unit_of
+from trainshed.stages.deploying import scaling
 from trainshed.tools.aws import Aws
 from trainshed.tools.ecs import Ecs
 
@@ -106,3 +108,9 @@ def test_the_parameters_of_autoscaling_are_taken_and_shown(aws: Aws) -> None:
     (target,) = aws.call("application-autoscaling", "describe_scalable_targets", ServiceNamespace="ecs")["ScalableTargets"]
     policies = aws.call("application-autoscaling", "describe_scaling_policies", ServiceNamespace="ecs")["ScalingPolicies"]
     assert difference.scaling_changes(target, policies, wanted) == []
+    fewer = replace(scaled, autoscaling=Autoscaling(min=2, max=9, cpu=60))
+    found = scaling.look(ecs, fewer)
+    assert found.changes == ("autoscaling.scaled-memory: tracked → nothing", "autoscaling.scaled-requests: tracked → nothing")
+    scaling.apply(ecs, found)
+    after = scaling.look(ecs, fewer)
+    assert (after.changes, after.owns) == ((), True)

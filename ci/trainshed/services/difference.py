@@ -105,7 +105,8 @@ def scaling_changes(target: Mapping[str, Any] | None, policies: Sequence[Mapping
         old_values = known.get(name, {})
         differing = (place for place in new if old_values.get(place) != new[place])
         found += [f"autoscaling.{name}.{place}: {_shown(old_values.get(place))} → {new[place]}" for place in differing]
-    return found
+    left = (policy["PolicyName"] for policy in wanted.unwanted)
+    return [*found, *(f"autoscaling.{name}: tracked → nothing" for name in left if name in known)]
 
 
 def flat(definition: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,10 +46,13 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Scaling:
-    """Who owns the count: the parameters of ``RegisterScalableTarget``, and of one ``PutScalingPolicy`` for each value that is tracked."""
+    """Who owns the count: the parameters of ``RegisterScalableTarget``, of one ``PutScalingPolicy`` for each value that is tracked, and
+    of one ``DeleteScalingPolicy`` for each that is not: a deploy of before may have left its policy. Policies of other names are others'.
+    """  # noqa: D205 - one sentence
 
     target: Mapping[str, Any]
     policies: tuple[Mapping[str, Any], ...]
+    unwanted: tuple[Mapping[str, Any], ...] = ()
 
 
 def task_definition(service: Service, image: str, *, model: Model | None, secrets: Mapping[str, str], region: str) -> dict[str, Any]:
@@ -157,6 +160,7 @@ def scaling(service: Service, cluster: str) -> Scaling | None:
             for name, value in wanted.items()
             if value is not None
         ),
+        unwanted=tuple({**place, "PolicyName": f"{service.name}-{name}"} for name, value in wanted.items() if value is None),
     )
 
 

@@ -170,3 +170,6 @@ def test_bounds_and_policies_of_autoscaling_are_compared() -> None:
         "TargetTrackingScalingPolicyConfiguration": {**known["TargetTrackingScalingPolicyConfiguration"], "TargetValue": 50.0},
     }
     assert difference.scaling_changes(made.target, [other], made) == ["autoscaling.answer-cpu.TargetValue: 50.0 → 60.0"]
+    left = {"PolicyName": "answer-memory", "TargetTrackingScalingPolicyConfiguration": {"TargetValue": 70.0}}
+    others = {"PolicyName": "at-night", "PolicyType": "StepScaling"}
+    assert difference.scaling_changes(made.target, [known, left, others], made) == ["autoscaling.answer-memory: tracked → nothing"]

@@ -19,11 +19,15 @@ _NAMESPACE, _DIMENSION = "ecs", "ecs:service:DesiredCount"
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """How autoscaling stands: ``owns`` tells that it moves the count now, ``changes`` what differs from ``wanted``."""
+    """How autoscaling stands: ``owns`` tells that it moves the count now, ``changes`` what differs from ``wanted``.
+
+    ``left`` are policies of ours, as ``DeleteScalingPolicy`` takes them, that are there and track what is no longer to be tracked.
+    """
 
     wanted: Scaling | None = None
     owns: bool = False
     changes: tuple[str, ...] = ()
+    left: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -44,7 +48,9 @@ def look(ecs: Ecs, service: Service) -> Found:
             raise
         return Found(notes=(f"whether autoscaling owns the count cannot be told: {refusal.message}",))
     if wanted is not None:
-        return Found(wanted=wanted, owns=target is not None, changes=tuple(difference.scaling_changes(target, policies, wanted)))
+        names = {policy["PolicyName"] for policy in policies}
+        left = tuple(policy for policy in wanted.unwanted if policy["PolicyName"] in names)
+        return Found(wanted=wanted, owns=target is not None, changes=tuple(difference.scaling_changes(target, policies, wanted)), left=left)
     if target is None:
         return Found()
     bounds = f"{target['MinCapacity']} to {target['MaxCapacity']}"
@@ -60,6 +66,8 @@ def apply(ecs: Ecs, found: Found) -> None:
         ecs.aws.call(_SERVICE, "register_scalable_target", **found.wanted.target)
         for policy in found.wanted.policies:
             ecs.aws.call(_SERVICE, "put_scaling_policy", **policy)
+        for policy in found.left:
+            ecs.aws.call(_SERVICE, "delete_scaling_policy", **policy)
     except UsageError as error:
         raise UsageError(
             f"the revision serves, but its autoscaling could not be set: {error.message}", next_step=error.next_step
