@@ -184,10 +184,10 @@ def test_nothing_is_done_with_a_lock_that_cannot_be_believed(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (SERVICE.replace("port:", "prot:"), "components/answer/service.yaml: prot: unknown key; perhaps you meant 'port'"),
-        (SERVICE.replace("8080", "99999"), "service.yaml: port: expected a whole number from 1 to 65535, not 99999"),
-        (SERVICE + "golden: ../x.json\n", "service.yaml: golden: '../x.json' lies outside of the component"),
-        (SERVICE + "golden: gone.json\n", "service.yaml: golden: there is no gone.json in"),
+        (SERVICE.replace("port:", "prot:"), "components/answer/service.yaml:2: prot: unknown key; perhaps you meant 'port'"),
+        (SERVICE.replace("8080", "99999"), "service.yaml:2: port: expected a whole number from 1 to 65535, not 99999"),
+        (SERVICE + "golden: ../x.json\n", "service.yaml:5: golden: '../x.json' lies outside of the component"),
+        (SERVICE + "golden: gone.json\n", "service.yaml:5: golden: there is no gone.json in"),
         (SERVICE + "golden: main.py\n", "components/answer/main.py: not JSON"),
         ("a: [\n", "service.yaml:2: not YAML"),
         ("- 1\n", "service.yaml: expected a mapping with name, port"),
