@@ -44,6 +44,7 @@ class Watch:
     _failed: int = 0
     _unread: set[str] = field(default_factory=set)
     _blind: bool = False
+    _stopping: bool = False
 
     @property
     def component(self) -> str:
@@ -66,16 +67,16 @@ class Watch:
         self.state = state
         news = self._events(state)
         own = state.deployment(self.deployment) if state is not None else None
-        if news or (own is not None and own.failed != self._failed):
+        if news or self._stopping or (own is not None and own.failed != self._failed):
             self.look_at_stopped()
             self._failed = own.failed if own is not None else self._failed
         if own is not None and time.monotonic() - self._told >= _QUIET_SECONDS:
             self.note(_progress(own, time.monotonic() - self._began))
 
-    def look_at_stopped(self) -> None:
+    def look_at_stopped(self, *, all_of_them: bool = False) -> None:
         """Tell of the deployment's tasks that stopped since the last look, with the ends of their logs.
 
-        Who may not list tasks learns it once, and is told no reasons.
+        One that is about to stop is told of once its exit code is known, or with ``all_of_them``. Who may not list tasks learns it once, and is told no reasons.
         """
         if self._blind:
             return
@@ -85,15 +86,17 @@ class Watch:
             self._blind = True
             self.note(f"why tasks stop cannot be told: {error.message}")
             return
-        for task in found:
-            if task.started_by == self.deployment and task.id not in self.stopped:
-                self.stopped[task.id] = task
-                self.note(f"task {task.id[:8]} stopped: {task.why}")
-                self._keep_logs(task)
+        fresh = [task for task in found if task.started_by == self.deployment and task.id not in self.stopped]
+        told = [task for task in fresh if all_of_them or _over(task)]
+        self._stopping = len(told) < len(fresh)
+        for task in told:
+            self.stopped[task.id] = task
+            self.note(f"task {task.id[:8]} stopped: {task.why}")
+            self._keep_logs(task)
 
     def reasons(self) -> str:
         """Return why the last tasks stopped, each on a line of its own, after a line break."""
-        self.look_at_stopped()
+        self.look_at_stopped(all_of_them=True)
         for name in list(self._unread):  # CloudWatch is late by seconds
             self._keep_logs(self.stopped[name])
         shown = list(self.stopped.values())[-_TASKS_SHOWN:]
@@ -126,6 +129,10 @@ def last_events(state: ServiceState | None) -> str:
     """Return the last events, the oldest first, each on a line of its own, after a line break."""
     events = state.events[:_EVENTS_SHOWN] if state is not None else ()
     return "".join(f"\n{event.message}" for event in reversed(events))
+
+
+def _over(task: Task) -> bool:
+    return task.status == "STOPPED" or any(container.exit_code is not None for container in task.containers)
 
 
 def _progress(own: Deployment, seconds: float) -> str:
