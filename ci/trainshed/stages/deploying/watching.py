@@ -76,7 +76,8 @@ class Watch:
     def look_at_stopped(self, *, all_of_them: bool = False) -> None:
         """Tell of the deployment's tasks that stopped since the last look, with the ends of their logs.
 
-        One that is about to stop is told of once its exit code is known, or with ``all_of_them``. Who may not list tasks learns it once, and is told no reasons.
+        One that is about to stop is told of once its exit code is known, or with ``all_of_them``. Who may not list tasks learns it once,
+        and is told no reasons.
         """
         if self._blind:
             return
