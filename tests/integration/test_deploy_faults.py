@@ -147,7 +147,10 @@ def test_credentials_that_stay_expired_are_named_and_the_same_command_goes_on(se
     assert serving.serves() == ("2", "1")
 
 
-def test_a_network_that_is_cut_in_the_middle_is_an_error_and_the_same_command_goes_on(serving: World) -> None:
+def test_a_network_that_is_cut_in_the_middle_is_an_error_and_the_same_command_goes_on(
+    serving: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainshed.tools.ecs._PATIENCE_SECONDS", 3.0)  # minutes else: ECS may be away for a while
     serving.lock(2)
     serving.gateway.traps.append(Trap(action="UpdateService", after=True, do=serving.gateway.away.set))
     told(serving, 5, serving.gateway.url)
