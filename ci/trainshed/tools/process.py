@@ -96,8 +96,8 @@ def interruptible(call: Callable[[], T]) -> T:
         try:
             return outcome.result(timeout=POLL_SECONDS)
         except FutureTimeoutError:
-            if outcome.done():
-                raise
+            if outcome.done():  # just now, or the call itself timed out: `result` tells which
+                return outcome.result()
             if stopping.is_set():
                 raise Interrupted("interrupted") from None
 

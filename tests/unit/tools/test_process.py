@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,23 @@ def test_stopping_ends_a_pause_and_a_call_that_cannot_be_interrupted() -> None:
     with pytest.raises(Interrupted):
         process.pause(60)
     held.set()
+
+
+def test_a_call_that_ends_just_as_its_wait_does_has_its_own_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late(Future[int]):
+        def result(self, timeout: float | None = None) -> int:
+            found = super().result()
+            if timeout is not None:
+                raise TimeoutError
+            return found
+
+    def slow() -> int:
+        raise TimeoutError("its own")
+
+    monkeypatch.setattr(process, "Future", Late)
+    assert process.interruptible(lambda: 42) == 42
+    with pytest.raises(TimeoutError, match="its own"):
+        process.interruptible(slow)
 
 
 def test_a_child_does_not_see_our_own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
