@@ -44,11 +44,13 @@ def _matches(selection: Mapping[str, Any], tags: frozenset[str]) -> bool:
 class Lifecycle:
     """Answers in moto's place, behind a door. ``images`` tells what a repository holds when a policy is evaluated.
 
-    ``busy`` is how often somebody else's evaluation is still on; ``ends`` is the status in which ours end.
+    ``busy`` is how often somebody else's evaluation is still on; ``unknown`` how often ours is not known yet, ``ends`` the status in which
+    it ends.
     """
 
     images: Callable[[str], Iterable[Image]] = lambda _name: ()
     busy: int = 0
+    unknown: int = 0
     ends: str = "COMPLETE"
     looks: int = 0
     started: dict[str, str] = field(default_factory=dict)
@@ -71,6 +73,9 @@ class Lifecycle:
         return 200, {**asked, "status": "IN_PROGRESS"}
 
     def _get(self, asked: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if self.unknown:
+            self.unknown -= 1
+            return 400, {"__type": "LifecyclePolicyPreviewNotFoundException", "message": "there is no preview"}
         name, self.looks = asked["repositoryName"], self.looks + 1
         text = self.started[name]
         answer = {"repositoryName": name, "lifecyclePolicyText": text, "status": "IN_PROGRESS" if self.looks == 1 else self.ends}

@@ -9,6 +9,7 @@ from trainshed.errors import NothingSelected, UsageError, problems, suggestion
 from trainshed.images import components
 from trainshed.results import Case, Report, Result, Status
 from trainshed.services import spec
+from trainshed.stages import accounts
 from trainshed.stages.auditing import buckets, repositories, roles
 from trainshed.stages.auditing.promise import Audited, Promise, State, unknown
 from trainshed.stages.context import Context
@@ -33,7 +34,7 @@ def audit(context: Context) -> Report:
         message = f"environment {context.config.environment.name} names no bucket, repository or role of AWS: there is nothing to audit"
         step = "Choose another with --env, or name buckets and roles under audit; see docs/how-to/audit-the-platform.md."
         raise NothingSelected(message, next_step=step)
-    account = _account(context)
+    account = accounts.asking(context).account
     results = [_result(audited) for audited in _audited(context, stores, wanted, account)]
     rows = [row for result in results for row in _rows(result)]
     context.console.table("audit", ("what", "promise", "verdict", "finding"), rows)
@@ -93,16 +94,6 @@ def _roles(context: Context) -> list[str | Audited]:
             else:
                 found += [role for role in (service.execution_role, service.task_role) if role]
     return list(dict.fromkeys([*found, *config.environment.audit.roles]))
-
-
-def _account(context: Context) -> str:
-    """Return the account that is audited, which must be the right one."""
-    asking, wanted = context.aws.identity(), context.config.environment.aws.account
-    if wanted and asking.account != wanted:
-        place = f"environments.{context.config.environment.name}.aws.account is {wanted}"
-        message = f"{context.config.file}: {place}, but {asking.arn} is of account {asking.account}"
-        raise UsageError(message, next_step="Use the credentials of the right account.")
-    return asking.account
 
 
 def _result(audited: Audited) -> Result:

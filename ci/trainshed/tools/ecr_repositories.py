@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from trainshed.errors import RemoteError
 from trainshed.tools import process
 from trainshed.tools.aws import Aws, Refused
+
+T = TypeVar("T")
 
 _SCANNING_AT_ONCE = 25
 _READERS = 8
@@ -60,25 +62,12 @@ class Repositories:
     def __init__(self, aws: Aws, account: str, *, preview_seconds: float = _PREVIEW_SECONDS) -> None:
         self._aws, self._account, self._preview_seconds = aws, account, preview_seconds
 
-    def describe(self, names: Iterable[str] | None = None) -> dict[str, Repository]:
-        """Return those of the named repositories that there are; without names all of them."""
-        wanted = None if names is None else set(names)
-        found = {
-            document["repositoryName"]: document
-            for page in self._aws.pages("ecr", "describe_repositories", registryId=self._account)
-            for document in page["repositories"]
-            if wanted is None or document["repositoryName"] in wanted
-        }
+    def describe(self, names: Iterable[str]) -> dict[str, Repository]:
+        """Return those of the named repositories that there are. Each is asked for by its name: a list would need leave over all."""
+        documents = self._each(self._document, sorted(set(names)))
+        found = {name: document for name, document in documents.items() if document is not None}
         scanned = self._scanned([name for name, document in found.items() if not _flag(document)])
-
-        def read(name: str) -> Repository:
-            return self._whole(found[name], scanned=name in scanned)
-
-        def work() -> dict[str, Repository]:
-            with ThreadPoolExecutor(_READERS, initializer=process.abandonable) as pool:
-                return dict(zip(found, pool.map(read, found), strict=True))
-
-        return process.interruptible(work)
+        return self._each(lambda name: self._whole(found[name], scanned=name in scanned), list(found))
 
     def create(self, name: str, *, kms_key: str, tags: Mapping[str, str]) -> Repository:
         """Make a repository: scanned at every push, tags that cannot be moved, encrypted by KMS.
@@ -168,6 +157,20 @@ class Repositories:
     def _call(self, operation: str, /, **parameters: Any) -> dict[str, Any]:  # noqa: ANN401 - see the API
         return self._aws.call("ecr", operation, registryId=self._account, **parameters)
 
+    def _each(self, read: Callable[[str], T], names: list[str]) -> dict[str, T]:
+        """Read something of each repository, some at once."""
+
+        def work() -> dict[str, T]:
+            with ThreadPoolExecutor(_READERS, initializer=process.abandonable) as pool:
+                return dict(zip(names, pool.map(read, names), strict=True))
+
+        return process.interruptible(work)
+
+    def _document(self, name: str) -> Mapping[str, Any] | None:
+        asked = {"registryId": self._account, "repositoryNames": [name]}
+        answer = self._aws.find("ecr", "describe_repositories", "RepositoryNotFoundException", **asked)
+        return None if answer is None else dict(answer["repositories"][0])
+
     def _whole(self, document: Mapping[str, Any], *, scanned: bool) -> Repository:
         name, unread = document["repositoryName"], []
 
@@ -224,7 +227,10 @@ class Repositories:
         self._awaited(start, ends, name)
 
     def _preview(self, name: str) -> str:
-        return str(self._call("get_lifecycle_policy_preview", repositoryName=name)["status"])
+        asked = {"registryId": self._account, "repositoryName": name}
+        # Just after its start not every part of ECR knows of it.
+        answer = self._aws.find("ecr", "get_lifecycle_policy_preview", "LifecyclePolicyPreviewNotFoundException", **asked)
+        return "IN_PROGRESS" if answer is None else str(answer["status"])
 
     def _awaited(self, done: Callable[[], bool], ends: float, name: str) -> None:
         look = _FIRST_LOOK

@@ -39,7 +39,7 @@ STATUSES: Mapping[str, _Meaning] = {
     "UNSUPPORTED_IMAGE": _Meaning("it cannot scan such an image", _WITHOUT),
     "IMAGE_SIZE_EXCEEDED": _Meaning("the image is too large for its scans", f"Make it smaller. {_WITHOUT}"),
     "SCAN_ELIGIBILITY_EXPIRED": _Meaning(
-        "the image is older than its scans go on for", "Build it anew, or lengthen the re-scan duration of Amazon Inspector."
+        "the image is older than its scans go on for", f"Lengthen the re-scan duration of Amazon Inspector. {_WITHOUT}"
     ),
     "FINDINGS_UNAVAILABLE": _Meaning("it keeps no findings of the image", f"{_LATER} {_WITHOUT}"),
     "LIMIT_EXCEEDED": _Meaning("the account's quota of scans is used up", f"{_LATER} Or ask AWS for a larger quota."),

@@ -14,6 +14,7 @@ from trainshed.pipelines.lock import LockedImage
 from trainshed.services import spec
 from trainshed.services.rendering import Model
 from trainshed.services.spec import Service
+from trainshed.stages import accounts
 from trainshed.stages.auditing import statements
 from trainshed.stages.context import Context
 from trainshed.tools.aws import Aws, Identity, Refused
@@ -75,7 +76,7 @@ class _Room:
 
     def problem(self, key: str, what: str, step: str) -> None:
         """Note what is wrong with a key of ``service.yaml``."""
-        self.found.append(f"{self.service.file}: {key}: {what}. {step}")
+        self.found.append(self.service.problem(key, f"{what}. {step}"))
 
     def elsewhere(self, key: str, what: str, step: str) -> None:
         """Note what is wrong with a key of the environment."""
@@ -114,7 +115,8 @@ class _Room:
 def _on_aws(room: _Room, image: LockedImage, model: Model | None) -> None:
     service = room.service
     room.identity = room.aws.identity()  # which needs no permission: without an answer the credentials are wrong, and all else is
-    _account(room, room.identity)
+    if what := accounts.mismatch(room.context.config, room.identity):
+        room.elsewhere(accounts.KEY, what, accounts.STEP)
     _cluster(room)
     room.found += spec.fargate_problems(service)
     if service.golden is not None and not service.address:
@@ -135,13 +137,6 @@ def _on_aws(room: _Room, image: LockedImage, model: Model | None) -> None:
                 )
     _balancer(room, _network(room))
     _alarms(room)
-
-
-def _account(room: _Room, identity: Identity) -> None:
-    wanted = room.context.config.environment.aws.account
-    if wanted and identity.account != wanted:
-        what = f"expected {wanted}, but the credentials are of {identity.account} ({identity.arn})"
-        room.elsewhere("aws.account", what, "Use the credentials of the right account.")
 
 
 def _cluster(room: _Room) -> None:

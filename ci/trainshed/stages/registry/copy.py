@@ -94,8 +94,11 @@ def _admit(context: Context, target: Config) -> None:
 
 
 def _client(here: Context, there: Context) -> RegistryClient:
-    """Return a client of both registries, each host asked with the log-in of its own environment."""
-    hosts = {context.repository_prefix.partition("/")[0]: context for context in (there, here)}
+    """Return a client of both registries, each host asked with the log-in of its own environment; of one host, that of the target.
+
+    Who may write there has to be the one who reads, and not the other way round.
+    """
+    hosts = {context.repository_prefix.partition("/")[0]: context for context in (here, there)}
 
     def login(host: str) -> Login | None:
         return hosts.get(host, here).login(host)

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from trainshed.config import Config
 from trainshed.console import counted
 from trainshed.errors import Interrupted, NothingSelected, TrainshedError, UsageError, WorkFailed
 from trainshed.images import components
 from trainshed.results import Report, Result, Status, failed
+from trainshed.stages import accounts
 from trainshed.stages.context import Context
 from trainshed.stages.registry import keeping, mirrors, promises
 from trainshed.stages.registry.keeping import Unkept
@@ -105,15 +105,9 @@ def _repositories(context: Context) -> Repositories:
     if ecr is None:
         message = f"{config.file}: environments.{config.environment.name}.registry is not ECR: there is nothing to make there"
         raise UsageError(message, next_step='Name an environment whose registry is ECR, or say which it is: ecr = "ACCOUNT/REGION".')
-    _require_account(config, context)
+    if config.environment.aws.account:
+        accounts.asking(context)
     return Repositories(ecr.aws, ecr.account)
-
-
-def _require_account(config: Config, context: Context) -> None:
-    account = config.environment.aws.account
-    if account and (asking := context.aws.identity()).account != account:
-        message = f"{asking.arn} is of account {asking.account}, and environments.{config.environment.name}.aws.account is {account}"
-        raise UsageError(message, next_step="Take other credentials, or mend aws.account.")
 
 
 def _tried(context: Context, repositories: Repositories, name: str, plan: Callable[[], _Plan], *, dry_run: bool) -> Result:

@@ -16,13 +16,15 @@ KEEP = "keep-"
 
 _DAY = 86_400.0
 _FOR_EVER_DAYS = 36_500
-_PULL = ("ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
+# To look whether a layer is there (HEAD) is a permission of its own: `registry copy` and some clients do that before they pull.
+_PULL = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
 _PUSH = (
     *_PULL,
-    "ecr:BatchCheckLayerAvailability",
     "ecr:CompleteLayerUpload",
+    "ecr:DescribeImageScanFindings",  # who pushes scans: from another account that is allowed here or nowhere
     "ecr:InitiateLayerUpload",
     "ecr:PutImage",
+    "ecr:StartImageScan",
     "ecr:UploadLayerPart",
 )
 _PARTITIONS = {"cn": "aws-cn", "us-gov": "aws-us-gov"}

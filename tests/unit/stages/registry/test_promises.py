@@ -78,7 +78,8 @@ def test_a_policy_names_exact_actions_and_nobody_else() -> None:
     assert policy is not None
     pull, push = policy["Statement"]
     assert pull["Principal"] == {"AWS": ["arn:aws-cn:iam::210987654321:root"]}
-    assert pull["Action"] == ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+    assert pull["Action"] == ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+    assert {"ecr:PutImage", "ecr:DescribeImageScanFindings", "ecr:StartImageScan"} < set(push["Action"]), "who pushes scans as well"
     assert push["Principal"] == {"AWS": [ROLE]}
     assert not [action for action in pull["Action"] + push["Action"] if "*" in action or "Delete" in action]
     assert promises.policy([], []) is None
