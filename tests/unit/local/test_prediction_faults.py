@@ -96,7 +96,7 @@ class Book:
 
     def __init__(self, file: Path) -> None:
         self.store = Store(file)
-        self.service = Service(name="answer", cluster="embedded", desired=1, port=0, breaker=True, rollback=True)
+        self.service = Service(name="answer", cluster="embedded", desired=1, port=0)
         self.service.configuration = {"deploymentCircuitBreaker": {"enable": True, "rollback": True}}
         self.store.services["embedded/answer"] = self.service
         self.actions = deployments.Deployments(self.store).actions

@@ -7,12 +7,15 @@ import pytest
 from trainshed.local.prediction import rollout
 from trainshed.local.prediction.records import Service, Task, identity
 
+BREAKER = {"enable": True, "rollback": True}
+
 
 class Bench:
     """A service, its tasks, and a clock."""
 
-    def __init__(self, desired: int = 2, **settings: Any) -> None:
+    def __init__(self, desired: int = 2, *, breaker: dict[str, Any] | None = None, **settings: Any) -> None:
         self.service = Service(name="answer", cluster="blue", desired=desired, port=0, **settings)
+        self.service.configuration |= {"deploymentCircuitBreaker": breaker} if breaker else {}
         self.tasks: list[Task] = []
         self.now = 1000.0
         self.service.deploy("one")
@@ -104,7 +107,7 @@ def test_a_deployment_goes_on_until_the_old_tasks_are_gone() -> None:
 
 
 def test_the_breaker_trips_and_goes_back_without_touching_the_old_tasks() -> None:
-    bench = Bench(breaker=True, rollback=True)
+    bench = Bench(breaker=BREAKER)
     bench.settle()
     first = bench.service.primary.id
     broken = bench.service.deploy("two")
@@ -121,7 +124,7 @@ def test_the_breaker_trips_and_goes_back_without_touching_the_old_tasks() -> Non
 
 
 def test_healthy_tasks_of_a_failed_deployment_are_stopped_too() -> None:
-    bench = Bench(desired=4, breaker=True, rollback=True)
+    bench = Bench(desired=4, breaker=BREAKER)
     bench.settle()
     bench.service.deploy("two")
     bench.step()
@@ -134,7 +137,7 @@ def test_healthy_tasks_of_a_failed_deployment_are_stopped_too() -> None:
 
 
 def test_without_anything_to_go_back_to_a_failed_deployment_stays_and_starts_nothing() -> None:
-    bench = Bench(breaker=True, rollback=True)
+    bench = Bench(breaker=BREAKER)
     for _ in range(2):
         bench.step()
         bench.crash()
@@ -153,7 +156,7 @@ def test_a_breaker_that_is_off_never_trips() -> None:
 
 
 def test_a_task_that_dies_later_is_replaced_after_a_pause_and_trips_nothing() -> None:
-    bench = Bench(desired=1, breaker=True, rollback=True)
+    bench = Bench(desired=1, breaker=BREAKER)
     bench.settle()
     for _ in range(5):
         for task in bench.tasks:
@@ -204,7 +207,7 @@ def test_a_threshold_of_its_own_is_heeded(wanted: dict[str, Any], failures: int)
 
 def test_one_healthy_task_takes_the_failures_back_unless_they_are_to_stay() -> None:
     for reset, trips in ((True, False), (False, True)):
-        bench = Bench(desired=4, breaker=True, configuration={"deploymentCircuitBreaker": {"resetOnHealthyTask": reset}})
+        bench = Bench(desired=4, breaker={"enable": True, "resetOnHealthyTask": reset})
         bench.step()
         bench.tasks[0].health = "HEALTHY"
         bench.step()
@@ -262,7 +265,7 @@ def test_a_service_that_cannot_start_its_tasks_says_so() -> None:
 
 
 def test_what_is_rolled_back_to_was_completed_once() -> None:
-    bench = Bench(desired=1, breaker=True, rollback=True)
+    bench = Bench(desired=1, breaker=BREAKER)
     bench.settle()
     good = bench.service.primary.id
     bench.service.deploy("two")  # superseded before it was done
@@ -273,3 +276,18 @@ def test_what_is_rolled_back_to_was_completed_once() -> None:
         bench.crash()
     bench.step()
     assert bench.service.primary.id == good
+
+
+def test_any_number_of_failed_deployments_in_a_row_leaves_the_one_that_serves() -> None:
+    bench = Bench(desired=1, breaker=BREAKER)
+    bench.settle()
+    good = bench.service.primary
+    for number in range(5):
+        bench.service.deploy(f"bad {number}")
+        for _ in range(4):
+            bench.step()
+            bench.crash()
+        bench.settle()
+        assert bench.service.primary is good
+    assert [one.revision for one in bench.service.deployments] == ["bad 4", "bad 3", "one"]
+    assert bench.serving() == ["one"]

@@ -33,6 +33,8 @@ def main() -> int:
     store = Store(state / "state.json")
     with store.changing():  # its identity is on the disk before the first container carries it
         pass
+    if store.unwritten:
+        return 1
     vault = Vault(state / "secrets.json")
     faults = Faults(allowed=arguments.faults)
     controller = Controller(store, Containers(arguments.engine, store.identity), state / "logs", faults=faults, vault=vault)

@@ -44,8 +44,14 @@ class Api:
             return free(request)
         if known is None:
             raise RefusedError("UnsupportedFeatureException", f"the embedded Prediction Service does not know {target}")
-        with self._store.reading() if looks(target) else self._store.changing():
-            return known(request)
+        if looks(target):
+            with self._store.reading():
+                return known(request)
+        with self._store.changing():
+            answer = known(request)
+        if self._store.unwritten:
+            raise RefusedError("ServerException", f"the records cannot be written: {self._store.unwritten}", 500)
+        return answer
 
 
 def looks(target: str) -> bool:

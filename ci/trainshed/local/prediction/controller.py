@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,7 +40,7 @@ class Controller:
                 if service.status != "INACTIVE":
                     self.open(service)
             left = [task for task in self.store.tasks.values() if not task.gone]
-        self._sweep()
+        self._sweep(left)
         for task in left:
             self.runner.launch(task)
         self._thread.start()
@@ -68,6 +69,12 @@ class Controller:
         self._fronts[key] = front
         front.start()
 
+    def _close(self, service: Service) -> None:
+        """Listen no longer: with the records held, so that a service of the same name can have the port next."""
+        front = self._fronts.pop(f"{service.cluster}/{service.name}", None)
+        if front is not None:
+            front.end()
+
     def targets(self, cluster: str, name: str) -> Targets | None:
         """Return the tasks that a service's front forwards to."""
         front = self._fronts.get(f"{cluster}/{name}")
@@ -82,10 +89,13 @@ class Controller:
         swept = time.monotonic()
         while not self._ending.is_set():
             seen = self.store.version
-            self.step()
-            if time.monotonic() - swept > _SWEEP_SECONDS:
-                swept = time.monotonic()
-                self._sweep()
+            try:
+                self.step()
+                if time.monotonic() - swept > _SWEEP_SECONDS:
+                    swept = time.monotonic()
+                    self._sweep()
+            except Exception:  # noqa: BLE001 - whatever it meets, the services of this machine are looked after on
+                traceback.print_exc()
             self._rest(seen)
 
     def _rest(self, seen: int) -> None:
@@ -100,13 +110,10 @@ class Controller:
             for service in self.store.services.values():
                 if service.status != "INACTIVE":
                     begun += self._moved(service, alarms)
-            closing = [service for service in self.store.services.values() if service.status == "INACTIVE"]
+                else:
+                    self._close(service)
         for task in begun:
             self.runner.launch(task)
-        for service in closing:
-            front = self._fronts.pop(f"{service.cluster}/{service.name}", None)
-            if front is not None:
-                front.end()
 
     def _moved(self, service: Service, alarms: frozenset[str]) -> list[Task]:
         """Do what a service needs next; return the tasks to be started."""
@@ -146,12 +153,15 @@ class Controller:
         self.store.tasks[task.id] = task
         return task
 
-    def _sweep(self) -> None:
-        """Remove containers that no living task knows (a process was killed while it made them), and logs of forgotten tasks."""
+    def _sweep(self, left: Sequence[Task] = ()) -> None:
+        """Remove containers that no living task knows (a process was killed while it made them), and logs of forgotten tasks.
+
+        ``left`` are tasks that no thread lives yet: of these, a container that is not noted was made just before the kill.
+        """
         for container, task in self._engine.ours().items():
             with self.store.reading():
                 known = self.store.tasks.get(task)
-                living = known is not None and not known.gone
+                living = known is not None and not known.gone and (known.container_id == container or known not in left)
             if not living:
                 self._engine.remove(container)
         for file in self._logs.glob("*.log"):

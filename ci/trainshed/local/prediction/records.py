@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -165,8 +166,6 @@ class Service:
     cluster: str
     desired: int
     port: int
-    breaker: bool = False
-    rollback: bool = False
     status: str = "ACTIVE"
     created: float = field(default_factory=time.time)
     deployments: list[Deployment] = field(default_factory=list)
@@ -189,6 +188,11 @@ class Service:
     def deployment(self, wanted: str) -> Deployment | None:
         """Return a deployment by its id."""
         return next((deployment for deployment in self.deployments if deployment.id == wanted), None)
+
+    @property
+    def breaker(self) -> Mapping[str, Any]:
+        """Return what its owner said of the circuit breaker."""
+        return self.configuration.get("deploymentCircuitBreaker") or {}
 
     def percent(self, key: str) -> int:
         """Return ``minimumHealthyPercent`` or ``maximumPercent``."""
@@ -227,7 +231,10 @@ class Service:
 
 
 class Store:
-    """All records, behind one lock; what `changing` changed is on the disk when it ends."""
+    """All records, behind one lock; what `changing` changed is on the disk when it ends.
+
+    Where the disk takes nothing, ``unwritten`` says why, and every later `changing` tries it again: the records here are what counts.
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -244,7 +251,8 @@ class Store:
         self.targets: dict[str, dict[str, Any]] = {}
         self.policies: dict[str, dict[str, Any]] = {}
         self.log_groups: dict[str, float] = {}
-        self._written = b""
+        self.unwritten = ""
+        self._seen = self._written = b""
         if file.exists():
             self._read(json.loads(file.read_bytes()))
 
@@ -266,14 +274,15 @@ class Store:
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Hold the records, and write them when they changed."""
+        """Hold the records, and write them when they changed or could not be written before."""
         with self._changed:
             yield
             self._forget()
-            document = json.dumps(self._document()).encode()
+            document = self._serialised()
             if document != self._written:
-                write_bytes(self._file, document, mode=0o600)
-                self._written = document
+                self._write(document)
+            if document != self._seen:
+                self._seen = document
                 self._keep(document)
                 self.version += 1
                 self._changed.notify_all()
@@ -286,7 +295,7 @@ class Store:
         """Return the records as they were some seconds ago, or at the first time that is remembered; they cannot be written."""
         with self._changed:
             kept = list(self._past or ())
-            now = json.dumps(self._document()).encode()
+            now = self._serialised()
         due = time.time() - seconds
         old = [document for at, document in kept if at <= due]
         found = Store(self._file.with_name("past"))
@@ -316,19 +325,30 @@ class Store:
             if number >= _STOPPED_KEPT or task.stopped < due:
                 del self.tasks[task.id]
 
-    def _document(self) -> dict[str, Any]:
-        return {
+    def _write(self, document: bytes) -> None:
+        try:
+            write_bytes(self._file, document, mode=0o600)
+        except OSError as error:
+            if not self.unwritten:
+                sys.stderr.write(f"{self._file} cannot be written: {error}\n")
+            self.unwritten = str(error)
+        else:
+            self._written, self.unwritten = document, ""
+
+    def _serialised(self) -> bytes:
+        document = {
             "identity": self.identity,
             "clusters": self.clusters,
             "definitions": self.definitions,
             "revisions": self.revisions,
-            "services": {key: asdict(service) for key, service in self.services.items()},
-            "tasks": {key: asdict(task) for key, task in self.tasks.items()},
+            "services": self.services,
+            "tasks": self.tasks,
             "tags": self.tags,
             "targets": self.targets,
             "policies": self.policies,
             "log_groups": self.log_groups,
         }
+        return json.dumps(document, default=vars).encode()
 
     def _read(self, document: Mapping[str, Any]) -> None:
         self.identity = document["identity"]
@@ -346,5 +366,11 @@ def _service(document: Mapping[str, Any]) -> Service:
     events = [Event(**found) for found in document["events"]]
     revisions = [ServiceRevision(**found) for found in document.get("revisions", [])]
     rollouts = [Rollout(**found) for found in document.get("rollouts", [])]
-    whole = {"deployments": deployments, "events": events, "revisions": revisions, "rollouts": rollouts}
-    return Service(**{**document, **whole})
+    whole: dict[str, Any] = {"deployments": deployments, "events": events, "revisions": revisions, "rollouts": rollouts}
+    kept = {key: value for key, value in document.items() if key not in {"breaker", "rollback"}}
+    if "breaker" in document:  # as it was written before there was a configuration
+        breaker = {"enable": document["breaker"], "rollback": document["rollback"]}
+        whole["configuration"] = {"deploymentCircuitBreaker": breaker, **document.get("configuration", {})}
+    if deployments and not any(one.status == "PRIMARY" for one in deployments):  # it forgot its primary after several failed ones
+        deployments[0].status = "PRIMARY"
+    return Service(**{**kept, **whole})

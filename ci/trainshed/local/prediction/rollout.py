@@ -15,6 +15,7 @@ from trainshed.local.prediction.records import Deployment, Service, Task
 
 _LEAST_FAILURES, _MOST_FAILURES, _HALF = 3, 200, 50
 _INCONSISTENT = 5
+_FAILED_KEPT = 2
 _GUIDE = "the Amazon ECS Developer Guide"
 _LONGEST_PAUSE = 30.0
 DEPLOYED = "ECS deployment {} completed."
@@ -119,11 +120,17 @@ def _heed(service: Service, tripped: Collection[str]) -> None:
 def _break(service: Service) -> None:
     primary = service.primary
     least = threshold(service.desired, service.configuration)
-    if not service.breaker or primary.rollout != "IN_PROGRESS" or primary.proven or primary.failed < least or _going_back(service):
+    if (
+        not service.breaker.get("enable")
+        or primary.rollout != "IN_PROGRESS"
+        or primary.proven
+        or primary.failed < least
+        or _going_back(service)
+    ):
         return
     if service.rollout is not None:
         service.rollout.threshold, service.rollout.tripped = least, "breaker"
-    _fail(service, BROKEN, "tasks failed to start.", rollback=service.rollback)
+    _fail(service, BROKEN, "tasks failed to start.", rollback=bool(service.breaker.get("rollback")))
 
 
 def _fail(service: Service, reason: str, said: str, *, rollback: bool) -> None:
@@ -142,8 +149,7 @@ def _going_back(service: Service) -> bool:
 
 def _prove(service: Service, primary: Deployment, healthy: Sequence[Task]) -> None:
     """Once a task is healthy, failures are forgotten and count no more; unless the breaker is told not to, then once all are."""
-    breaker = service.configuration.get("deploymentCircuitBreaker") or {}
-    enough = 1 if breaker.get("resetOnHealthyTask", True) else service.desired
+    enough = 1 if service.breaker.get("resetOnHealthyTask", True) else service.desired
     if len(healthy) >= enough and not primary.proven:
         primary.proven, primary.failed = True, 0
 
@@ -161,7 +167,8 @@ def _complete(service: Service, primary: Deployment, healthy: Sequence[Task], al
     if service.rollout is not None:
         service.rollout.turn("ROLLBACK_SUCCESSFUL" if _going_back(service) else "SUCCESSFUL", over=True)
     service.crashes, service.not_before, service.steady = 0, 0.0, True
-    service.deployments = [kept for kept in service.deployments if kept is primary or kept.rollout == "FAILED"][:_LEAST_FAILURES]
+    shown = [failed for failed in service.deployments if failed.rollout == "FAILED"][:_FAILED_KEPT]
+    service.deployments = [kept for kept in service.deployments if kept is primary or kept in shown]
     service.tell(f"(deployment {primary.id}) deployment completed.")
     service.tell("has reached a steady state.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -252,7 +253,8 @@ class Runner:
             grace = int(definition["containerDefinitions"][0].get("stopTimeout", _STOP_SECONDS))
             self._engine.stop(task.container_id, _ENDING_SECONDS if self._ending.is_set() else grace)
             state = self._engine.state(task.container_id)
-            write_bytes(self._logs / f"{task.id}.log", self._engine.tail(task.container_id))
+            with contextlib.suppress(OSError):  # a full disk costs the log, not the end of the task
+                write_bytes(self._logs / f"{task.id}.log", self._engine.tail(task.container_id))
             self._engine.remove(task.container_id)
             task.exit_code = task.exit_code if task.exit_code is not None else state.exit_code
         with self._store.changing():

@@ -11,7 +11,7 @@ from trainshed.local.prediction.records import Service, Store, arn
 
 _OF_REVISION = ("loadBalancers", "networkConfiguration", "platformVersion", "serviceRegistries")
 _KEPT = (*_OF_REVISION, "healthCheckGracePeriodSeconds", "propagateTags", "enableExecuteCommand", "enableECSManagedTags")
-_MOST_DESCRIBED = 10
+_MOST_DESCRIBED = _LISTED = 10
 
 
 class Services:
@@ -50,10 +50,10 @@ class Services:
             raise RefusedError("ServiceNotActiveException", "Service was not ACTIVE.")
         wanted = request.get("taskDefinition")
         definition = definitions.active(self._store, wanted) if wanted else self._store.definitions[service.primary.revision]
-        if request.get("desiredCount") is not None:
-            service.desired = count(request["desiredCount"])
+        desired = count(request["desiredCount"]) if request.get("desiredCount") is not None else service.desired
         before = {key: service.given.get(key) for key in _OF_REVISION}
         _take(service, request)
+        service.desired = desired
         moved = any(service.given.get(key) != value for key, value in before.items())
         revision = str(definition["taskDefinitionArn"])
         if revision != service.primary.revision or moved or request.get("forceNewDeployment"):
@@ -62,6 +62,8 @@ class Services:
 
     def _describe(self, request: Document) -> dict[str, Any]:
         cluster, names = clusters.named(self._store, request), request.get("services") or []
+        if not names:
+            raise RefusedError("InvalidParameterException", "Services cannot be empty.")
         if len(names) > _MOST_DESCRIBED:
             raise RefusedError("InvalidParameterException", f"Services cannot be more than {_MOST_DESCRIBED}.")
         found = {name: self._store.find_service(cluster, name) for name in names}
@@ -73,7 +75,7 @@ class Services:
     def _list(self, request: Document) -> dict[str, Any]:
         cluster = clusters.named(self._store, request)
         known = [one for one in self._store.services.values() if one.cluster == cluster and one.status == "ACTIVE"]
-        return page([arn("service", cluster, one.name) for one in known], "serviceArns", request)
+        return page([arn("service", cluster, one.name) for one in known], "serviceArns", {"maxResults": _LISTED, **request})
 
     def _delete(self, request: Document) -> dict[str, Any]:
         service = self._service(request)
@@ -101,9 +103,6 @@ def _take(service: Service, request: Document) -> None:
         message = "Both maximumPercent and minimumHealthyPercent cannot be 100 as this will block deployments."
         raise RefusedError("InvalidParameterException", message)
     service.configuration |= given
-    breaker = given.get("deploymentCircuitBreaker")
-    if breaker is not None:
-        service.breaker, service.rollback = bool(breaker.get("enable")), bool(breaker.get("rollback"))
     service.given |= {key: request[key] for key in _KEPT if key in request}
 
 

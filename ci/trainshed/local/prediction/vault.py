@@ -65,15 +65,13 @@ class Vault:
             if name in self._known:
                 raise RefusedError("ResourceExistsException", f"The operation failed because the secret {name} already exists.")
             arn = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}-{uuid.uuid4().hex[:_SUFFIX]}"
-            self._known[name] = {"arn": arn, "created": time.time(), "changed": time.time(), "value": None, "version": ""}
-            self._store(self._known[name], request)
-            return _named(name, self._known[name])
+            empty = {"arn": arn, "created": time.time(), "changed": time.time(), "value": None, "version": ""}
+            return _named(name, self._stored(name, empty, request))
 
     def _put(self, request: Document) -> dict[str, Any]:
         with self._lock:
             name, found = self._wanted(request)
-            self._store(found, request)
-            return _named(name, found) | {"VersionStages": ["AWSCURRENT"]}
+            return _named(name, self._stored(name, found, request)) | {"VersionStages": ["AWSCURRENT"]}
 
     def _get(self, request: Document) -> dict[str, Any]:
         with self._lock:
@@ -95,11 +93,16 @@ class Vault:
             }
             return shown | ({"VersionIdsToStages": {found["version"]: ["AWSCURRENT"]}} if found["version"] else {})
 
-    def _store(self, found: dict[str, Any], request: Document) -> None:
+    def _stored(self, name: str, found: Mapping[str, Any], request: Document) -> dict[str, Any]:
+        """Return a secret with its new value, once it is on the disk."""
+        fresh = dict(found)
         value = request.get("SecretString")
         if value is not None:
-            found |= {"value": str(value), "version": str(request.get("ClientRequestToken") or uuid.uuid4()), "changed": time.time()}
-        write_bytes(self._file, json.dumps(self._known).encode(), mode=0o600)
+            fresh |= {"value": str(value), "version": str(request.get("ClientRequestToken") or uuid.uuid4()), "changed": time.time()}
+        known = {**self._known, name: fresh}
+        write_bytes(self._file, json.dumps(known).encode(), mode=0o600)
+        self._known = known
+        return fresh
 
     def _wanted(self, request: Document) -> tuple[str, dict[str, Any]]:
         found = self._found(str(request.get("SecretId", "")))
