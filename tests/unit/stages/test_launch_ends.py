@@ -252,7 +252,7 @@ def test_best_is_found_behind_any_number_of_failures(lab: Lab, monkeypatch: pyte
         assert lab.launch(gates=["auc >= best"]).exit_code == 1
 
 
-def test_an_old_run_that_is_judged_again_is_not_the_last_accepted_one(lab: Lab) -> None:
+def test_an_old_run_that_is_judged_again_is_not_the_last_accepted_one(lab: Lab, tmp_path: Path) -> None:
     for auc in (0.5, 0.9):
         lab.kubeflow.tasks = (trained(auc),)
         lab.launch(wait=True)
@@ -260,10 +260,15 @@ def test_an_old_run_that_is_judged_again_is_not_the_last_accepted_one(lab: Lab) 
     lab.launch(resume="run-1")
     assert "wanted >= 0.9; best is 0.9, of run run-2" in lab.launch(gates=["auc >= best"]).message
     source = ModelSource(pipeline="training", output="model")
+    models = {run_id: tmp_path / run_id for run_id in ("run-1", "run-2")}
+    for run_id, file in models.items():
+        file.write_text(run_id)
     with lab.flows.open() as context:
-        context.__dict__["kubeflow"] = SimpleNamespace(artifacts=lambda run_id: {"train.model": Artifact(name="model", uri=run_id)})
-        context.__dict__["prediction"] = SimpleNamespace(embedded=False)
-        assert model_of(context, source).uri == "run-2"
+        context.__dict__["kubeflow"] = SimpleNamespace(
+            artifacts=lambda run_id: {"train.model": Artifact(name="model", uri=str(models[run_id]))}
+        )
+        context.__dict__["prediction"] = SimpleNamespace(embedded=True)
+        assert model_of(context, source).uri == str(models["run-2"])
 
 
 def test_a_run_that_may_go_on_after_an_interruption_is_for_the_next_command(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

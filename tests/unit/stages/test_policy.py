@@ -320,6 +320,8 @@ OPEN = {
     "local down",
     "local status",
     "local logs",
+    "status",
+    "audit",
     "jenkins trigger",
     "jenkins watch",
     "jenkins lock",

@@ -12,7 +12,7 @@ from trainshed.errors import WorkFailed
 from trainshed.ledger.leases import Lease
 from trainshed.services.spec import Service
 from trainshed.stages.context import Context
-from trainshed.stages.deploying.watching import Watch
+from trainshed.stages.deploying.watching import Watch, write_line
 from trainshed.tools.ecs import Deployment, Ecs, ServiceState
 
 
@@ -36,8 +36,7 @@ class Turn:
     def note(self, text: str) -> None:
         """Show a line, and keep it in the log."""
         self.context.console.line(f"  {self.service.name}: {text}")
-        with self.log.open("a", encoding="utf-8") as stream:
-            stream.write(text + "\n")
+        write_line(self.log, text)
 
     def look(self) -> ServiceState | None:
         """Look at the service; what was told before now is not told again."""
@@ -83,8 +82,6 @@ def taken(context: Context, component: str, service: Service, *, stage: str, end
         WorkFailed: the deadline passed before.
     """
     log = log_of(context, component, stage)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.touch()
     key = f"deploy:{context.config.environment.name}:{context.prediction.cluster}:{service.name}"
     deadline = None if ends is None else max(0.0, ends - time.monotonic())
     tell = context.console.line

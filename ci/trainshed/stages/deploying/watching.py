@@ -59,8 +59,7 @@ class Watch:
 
     def keep(self, text: str) -> None:
         """Keep a line in the log only."""
-        with self.log.open("a", encoding="utf-8") as stream:
-            stream.write(text + "\n")
+        write_line(self.log, text)
 
     def tell(self, state: ServiceState | None) -> None:
         """Tell what is new since the last look."""
@@ -141,3 +140,10 @@ def _progress(own: Deployment, seconds: float) -> str:
     parts += [f"{own.pending} start"] if own.pending else []
     parts += [f"{own.failed} failed"] if own.failed else []
     return f"{short(own.revision)}: {', '.join(parts)}, for {spoken(seconds)}"
+
+
+def write_line(log: Path, text: str) -> None:
+    """Add a line to a log, which begins with its first one."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as stream:
+        stream.write(text + "\n")
