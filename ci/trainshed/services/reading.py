@@ -23,6 +23,8 @@ _BALANCER = r"arn:[\w-]+:elasticloadbalancing:\S+:loadbalancer/(app|net)/\S+"
 _ALARMS = 100
 _TARGETS = {"cpu": 100, "memory": 100, "requests": 1_000_000}
 _STOP_SECONDS, _STOP_MOST = 30, 120
+_NO_TEXT = re.compile("[\\0\ud800-\udfff]")
+"""What YAML can write and no variable can hold."""
 
 
 class Reader:
@@ -31,7 +33,8 @@ class Reader:
     def __init__(self, path: Path, lines: Mapping[marked.Path, int]) -> None:
         self.path, self._lines = path, lines
         self._found: dict[str, int] = {}
-        self._places: dict[marked.Path, tuple[int, str]] = {}
+        self._places: marked.Places = {}
+        self._look_at("")
 
     @property
     def found(self) -> list[str]:
@@ -40,19 +43,17 @@ class Reader:
 
     def problem(self, key: str, what: str, *, line: int | None = None) -> None:
         """Note a problem of a key, once: what is wrong without an overlay is wrong with each of them."""
-        place = tuple(key.split("."))
-        known = next((place[:length] for length in range(len(place), 0, -1) if place[:length] in self._places), None)
-        own, within = self._places[known] if known is not None else (1, "")
+        own, within = marked.place(self._places, key)
         at = line or own
         self._found.setdefault(f"{self.path}:{at}: {within}{key}: {what}", at)
 
     def _look_at(self, overlay: str) -> None:
         """Find lines in the overlay first, then in what it is laid over."""
         prefix = ("environments", overlay)
-        self._places = {place: (line, "") for place, line in self._lines.items()}
+        self._places = {".".join(place): (line, "") for place, line in self._lines.items()}
         if overlay:
             laid = {place[2:]: line for place, line in self._lines.items() if place[:2] == prefix and len(place) > len(prefix)}
-            self._places |= {place: (line, f"environments.{overlay}: ") for place, line in laid.items()}
+            self._places |= {".".join(place): (line, f"environments.{overlay}: ") for place, line in laid.items()}
 
     def service(self, document: Mapping[str, Any], *, overlay: str = "") -> Service:
         """Check one whole document, with an overlay laid over or without; what is wrong is noted and replaced by a default."""
@@ -61,6 +62,8 @@ class Reader:
         tables = {name: self._table(document, name, keys) for name, keys in TABLES.items()}
         roles, network, balancer = tables["roles"], tables["network"], tables["load-balancer"]
         port = self._number(document, "port", 1, 65535)
+        counts, deployment = self._counts(document, tables["autoscaling"]), self._deployment(tables["deployment"])
+        self._replaceable(deployment, **counts)
         return Service(
             file=self.path,
             name=self._text(document, "name", pattern=_NAME, required=True),
@@ -70,8 +73,8 @@ class Reader:
             architecture=self._word(document, "architecture", _ARCHITECTURES),
             ephemeral_storage=self._maybe(document, "ephemeral-storage", 21, 200),
             stop_timeout=self._stop_timeout(document),
-            **self._counts(document, tables["autoscaling"]),
-            deployment=self._deployment(tables["deployment"]),
+            **counts,
+            deployment=deployment,
             health=self._health(tables["health"]),
             **self._variables(document, port),
             execution_role=self._text(roles, "roles.execution"),
@@ -85,6 +88,7 @@ class Reader:
             log_group=self._text(tables["logs"], "logs.group", pattern=r"[\w./#-]{1,512}"),
             model=self._model(document, tables["model"]),
             golden=self._golden(document),
+            places=self._places,
         )
 
     def _unknown(self, prefix: str, table: Mapping[str, Any], known: Iterable[str]) -> None:
@@ -192,6 +196,8 @@ class Reader:
                 self.problem(f"{name}.{key}", f"variables that begin with {RESERVED} are set by the deploy, from model")
             elif not isinstance(value, str):  # YAML's yes, 010 and 1e3 would reach the program as something else
                 self.problem(f"{name}.{key}", f'expected text, not {value!r}; quote it: "{value}"')
+            elif _NO_TEXT.search(value):
+                self.problem(f"{name}.{key}", f"no variable can hold {value!r}")
         return {str(key): str(value) for key, value in sorted(table.items(), key=lambda item: str(item[0]))}
 
     def _counts(self, document: Mapping[str, Any], scaling: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,6 +206,8 @@ class Reader:
         if "count" in document:
             self.problem("count", "autoscaling owns the count; give one of both")
         low = self._number(scaling, "autoscaling.min", 0, 1000, default=1)
+        if "max" not in scaling:
+            self.problem("autoscaling.max", "is missing: nothing could be scaled")
         high = self._number(scaling, "autoscaling.max", 1, 1000, default=max(low, 1))
         if low > high:
             self.problem("autoscaling.min", f"{low} is more than max, {high}")
@@ -207,16 +215,22 @@ class Reader:
         return {"count": None, "autoscaling": Autoscaling(min=low, max=high, **targets)}
 
     def _deployment(self, table: Mapping[str, Any]) -> Deployment:
-        low = self._number(table, "deployment.minimum-healthy", 0, 100, default=Deployment.minimum_healthy)
-        high = self._number(table, "deployment.maximum", 100, 200, default=Deployment.maximum)
-        if low == high:
-            self.problem("deployment.maximum", "as much as minimum-healthy: no task could be replaced")
         return Deployment(
             fail_early=self._flag(table, "deployment.fail-early"),
             alarms=self._list(table, "deployment.alarms", most=_ALARMS),
-            minimum_healthy=low,
-            maximum=high,
+            minimum_healthy=self._number(table, "deployment.minimum-healthy", 0, 100, default=Deployment.minimum_healthy),
+            maximum=self._number(table, "deployment.maximum", 100, 200, default=Deployment.maximum),
         )
+
+    def _replaceable(self, deployment: Deployment, *, count: int | None, autoscaling: Autoscaling | None) -> None:
+        """Check that a task can be replaced, whatever the count: ECS rounds the minimum up and the maximum down, and waits for ever."""
+        counts = range(autoscaling.min, autoscaling.max + 1) if autoscaling is not None else (count or 0,)
+        for tasks in filter(None, counts):
+            least, most = -(-tasks * deployment.minimum_healthy // 100), tasks * deployment.maximum // 100
+            if least >= most:
+                told = f"no task could be replaced: of {tasks}, at least {least} must run, and at most {most} may"
+                self.problem("deployment.maximum", told)
+                return
 
     def _stop_timeout(self, document: Mapping[str, Any]) -> int | None:
         if "stop-timeout" not in document:
@@ -228,7 +242,7 @@ class Reader:
 
     def _health(self, table: Mapping[str, Any]) -> Health:
         return Health(
-            path=self._text(table, "health.path", pattern=r"/\S*") or Health.path,
+            path=self._text(table, "health.path", pattern=r"/[!-~]*") or Health.path,
             interval=self._seconds(table, "health.interval", Health.interval),
             timeout=self._seconds(table, "health.timeout", Health.timeout),
             retries=self._number(table, "health.retries", 1, 100, default=Health.retries),

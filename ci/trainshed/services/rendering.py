@@ -209,7 +209,8 @@ def _model_variables(model: Model | None) -> dict[str, str]:
 def _health(service: Service) -> dict[str, Any]:
     """ECS runs the check inside of the container, where only Python is sure to be."""
     health = service.health
-    program = f"import urllib.request as r; r.urlopen('http://127.0.0.1:{service.port}{health.path}', timeout={health.timeout})"
+    address = f"http://127.0.0.1:{service.port}{health.path}"
+    program = f"import urllib.request as r; r.urlopen({address!r}, timeout={health.timeout})"
     return {
         "command": ["CMD", "python3", "-c", program],
         "interval": health.interval,

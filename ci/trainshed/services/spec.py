@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,12 @@ class Service:
     log_group: str = ""
     model: ModelSource | None = None
     golden: Path | None = None
+    places: marked.Places = field(default_factory=dict, compare=False, repr=False)
+
+    def problem(self, key: str, what: str) -> str:
+        """Say what is wrong with a key, with file and line."""
+        line, within = marked.place(self.places, key)
+        return f"{self.file}:{line}: {within}{key}: {what}"
 
     @property
     def first_count(self) -> int:
@@ -173,7 +179,8 @@ def fargate_problems(service: Service) -> list[str]:
     if service.memory not in _FARGATE_MEMORY.get(service.cpu, ()):
         sizes = _FARGATE_MEMORY.get(service.cpu)
         known = f"memory for {service.cpu} is one of {', '.join(map(str, sizes))}" if sizes else f"cpu is one of {_listed(_FARGATE_MEMORY)}"
-        found.append(f"cpu {service.cpu} with memory {service.memory}: Fargate has no such size; {known}")
+        key = "memory" if sizes else "cpu"
+        found.append((key, f"Fargate has no size of cpu {service.cpu} with memory {service.memory}; {known}"))
     for name, value, low, high in (
         ("interval", service.health.interval, 5, 300),
         ("timeout", service.health.timeout, 2, 60),
@@ -181,14 +188,14 @@ def fargate_problems(service: Service) -> list[str]:
         ("start", service.health.start, 0, 300),
     ):
         if not low <= value <= high:
-            found.append(f"health.{name}: ECS takes {low} to {high}, not {value}")
+            found.append((f"health.{name}", f"ECS takes {low} to {high}, not {value}"))
     if not service.subnets:
-        found.append("network.subnets: at least one subnet is needed")
+        found.append(("network.subnets", "at least one subnet is needed"))
     if not service.execution_role and (service.log_group or service.secrets):
-        found.append("roles.execution: needed to write logs and to read secrets")
+        found.append(("roles.execution", "needed to write logs and to read secrets"))
     if service.autoscaling is not None and service.autoscaling.requests is not None and not (service.balancer and service.target_group):
-        found.append("autoscaling.requests: load-balancer.target-group and load-balancer.arn are needed to count requests")
-    return [f"{service.file}: {problem}" for problem in found]
+        found.append(("autoscaling.requests", "load-balancer.target-group and load-balancer.arn are needed to count requests"))
+    return [service.problem(key, what) for key, what in found]
 
 
 def _listed(values: Iterable[int]) -> str:

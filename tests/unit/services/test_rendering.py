@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Any
 
 from trainshed.services import rendering
 from trainshed.services.rendering import Model
-from trainshed.services.spec import Autoscaling, Deployment, Service
+from trainshed.services.spec import Autoscaling, Deployment, Health, Service
 
 IMAGE = f"registry/answer@sha256:{'1' * 64}"
 SHA = "a" * 64
@@ -32,6 +33,12 @@ def test_a_definition_holds_image_health_secrets_roles_and_log() -> None:
     assert "http://127.0.0.1:8080/healthz" in container["healthCheck"]["command"][-1]
     assert container["logConfiguration"]["options"]["awslogs-group"] == "/logs"
     assert "volumes" not in made
+
+
+def test_a_health_check_is_one_program_whatever_its_path_holds() -> None:
+    program = definition(service(health=Health(path="/it's'+\"up\\")))["containerDefinitions"][0]["healthCheck"]["command"][-1]
+    asked = [node.value for node in ast.walk(ast.parse(program)) if isinstance(node, ast.Constant)]
+    assert asked == ["http://127.0.0.1:8080/it's'+\"up\\", 2]
 
 
 def test_a_model_on_this_machine_is_mounted_read_only_and_named_in_the_environment() -> None:

@@ -35,7 +35,7 @@ def file(tmp_path: Path) -> Path:
 def refused(file: Path, text: str) -> str:
     file.write_text(text)
     with pytest.raises(UsageError) as caught:
-        spec.load(file, environment="local")
+        spec.load(file, environment="local", known=("local", "dev"))
     return caught.value.message
 
 
@@ -171,7 +171,17 @@ def test_all_problems_are_told_at_once_with_their_keys(file: Path) -> None:
         ("ephemeral-storage: 20", "ephemeral-storage: expected a whole number from 21 to 200, not 20"),
         ("stop-timeout: 3m", "stop-timeout: ECS on Fargate waits 120 s at most"),
         ("autoscaling: {cpu: 101}", "autoscaling.cpu: expected a whole number from 1 to 100"),
-        ("deployment: {maximum: 100}", "deployment.maximum: as much as minimum-healthy"),
+        ("deployment: {maximum: 100}", ":3: deployment.maximum: no task could be replaced: of 1, at least 1 must run, and at most 1 may"),
+        ("deployment: {maximum: 150}", "no task could be replaced: of 1, at least 1"),
+        ("count: 3\ndeployment: {maximum: 150, minimum-healthy: 90}\nenvironments: {dev: {count: 1}}", "of 1, at least 1 must run"),
+        ("autoscaling: {min: 3, max: 9}\ndeployment: {maximum: 120}", "no task could be replaced: of 3, at least 3"),
+        ("autoscaling: {min: 3}", ":3: autoscaling.max: is missing: nothing could be scaled"),
+        ("health: {path: /ä}", "health.path: expected text such as /healthz"),
+        ('environment: {A: "\\0"}', "environment.A: no variable can hold"),
+        ("environment:\n  A: x\n  B.C: x", ":5: environment.B.C: a variable has letters"),
+        ("cpu: 256\nhealth.path: /x", ":4: health.path: unknown key"),
+        ("cpu: 256\nenvironments:\n  dev:", ":4: environments: expected a mapping"),
+        ("cpu: 256\nenvironments:\n  locl: {count: 2}", ":5: environments.locl: there is no such environment"),
         ("deployment: {alarms: [a, a]}", "deployment.alarms: 'a' is in the list twice"),
         ("load-balancer: {target-group: tg}", "load-balancer.target-group: expected text such as arn:aws:"),
         (f"network: {{security-groups: [{', '.join('abcdef')}]}}", "network.security-groups: ECS takes 5 at most, not 6"),
@@ -187,7 +197,7 @@ def test_a_wrong_value_is_named_with_what_was_expected(file: Path, line: str, sa
 
 def test_what_is_no_mapping_in_yaml_is_refused_with_its_line(file: Path) -> None:
     assert f"{file}:2: not YAML" in refused(file, "name: a\nport: ]\n")
-    assert f"{file}: not YAML: month must be in 1..12" in refused(file, "name: a\nport: 2026-99-99\n")
+    assert f"{file}:2: not YAML: month must be in 1..12" in refused(file, "name: a\nport: 2026-99-99\n")
     assert "expected a mapping" in refused(file, "- name\n")
     assert "not UTF-8" in refused_bytes(file)
     assert "larger than" in refused(file, "#" * 300_000)
@@ -203,13 +213,16 @@ def refused_bytes(file: Path) -> str:
 def test_what_fargate_would_refuse_is_told_before_it_is_asked(file: Path) -> None:
     file.write_text("name: a\nport: 80\nmemory: 300\nhealth: {interval: 1s}\nlogs: {group: /a}\n")
     said = "\n".join(spec.fargate_problems(spec.load(file, environment="dev")))
-    assert "cpu 256 with memory 300: Fargate has no such size; memory for 256 is one of 512, 1024, 2048" in said
-    assert "health.interval: ECS takes 5 to 300, not 1" in said
+    size = "Fargate has no size of cpu 256 with memory 300; memory for 256 is one of 512, 1024, 2048"
+    assert f"{file}:3: memory: {size}" in said
+    assert f"{file}:4: health.interval: ECS takes 5 to 300, not 1" in said
     assert "network.subnets" in said
     assert "roles.execution" in said
     file.write_text("name: a\nport: 80\ncpu: 300\n")
     assert "cpu is one of 256, 512" in spec.fargate_problems(spec.load(file, environment="dev"))[0]
-    file.write_text("name: a\nport: 80\nautoscaling: {requests: 5}\nnetwork: {subnets: [s]}\n")
+    file.write_text("name: a\nport: 80\nautoscaling: {max: 3, requests: 5}\nnetwork: {subnets: [s]}\n")
     assert "load-balancer.arn are needed to count requests" in spec.fargate_problems(spec.load(file, environment="dev"))[0]
+    file.write_text("name: a\nport: 80\nenvironments:\n  dev:\n    health: {interval: 1s}\n")
+    assert f"{file}:5: environments.dev: health.interval: ECS" in spec.fargate_problems(spec.load(file, environment="dev"))[0]
     file.write_text(FULL)
     assert spec.fargate_problems(spec.load(file, environment="prod")) == []
