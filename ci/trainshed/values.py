@@ -208,6 +208,11 @@ def ecr_place(host: str) -> EcrPlace | None:
     return EcrPlace(account=parts[1], region=parts[2]) if parts is not None else None
 
 
+def partition(region: str) -> str:
+    """Return the first part of a region's ARNs after ``arn``."""
+    return next((name for start, name in _PARTITIONS.items() if region.startswith(f"{start}-")), "aws")
+
+
 def account(value: Any) -> str:  # noqa: ANN401 - checked here
     """Read an account's number; empty for none."""
     if not isinstance(value, str) or not re.fullmatch(r"(\d{12})?", value):
@@ -315,6 +320,7 @@ LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
 """A label's name or value, as Kubernetes takes it."""
 
+_PARTITIONS = {"cn": "aws-cn", "us-gov": "aws-us-gov"}
 _ECR_HOST = re.compile(r"(\d{12})\.dkr[.-]ecr(?:-fips)?\.([a-z]{2}(?:-[a-z]+)+-\d)\.(?:amazonaws\.com(?:\.cn)?|on\.aws)")
 
 TIERS = ("laptop", "pull-request", "main")

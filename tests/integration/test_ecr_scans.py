@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -158,6 +159,18 @@ def test_findings_that_come_late_are_waited_for(player: Player) -> None:
     player.play(error("ImageNotFoundException"), error("ScanNotFoundException"), none, none, one)
     assert len(player.findings(pace=replace(QUICK, missing=60.0)).entries) == 1
     assert player.count(START) == 0
+
+
+def test_of_a_clean_image_inspector_is_asked_whether_it_was_scanned(player: Player) -> None:
+    player.play(answer("ACTIVE", found={"findings": []}))
+    covered = {"resourceType": "AWS_ECR_CONTAINER_IMAGE", "accountId": ACCOUNT, "scanType": "PACKAGE", "lastScannedAt": time.time()}
+    state = {"statusCode": "ACTIVE", "reason": "SUCCESSFUL"}
+    player.door.replaced["inspector2 POST"] = (200, {"coveredResources": [{**covered, "resourceId": "arn:x", "scanStatus": state}]})
+    scan = player.findings()
+    assert (scan.kind, scan.entries) == (ENHANCED, ())
+    asked = next(one for one in player.door.asked if one.what == "inspector2 POST")
+    arn = f"arn:aws:ecr:{aws_door.REGION}:{ACCOUNT}:repository/{REPOSITORY}/{DIGEST}"
+    assert (asked.path, json.loads(asked.body)["filterCriteria"]["resourceId"][0]["value"]) == ("/coverage/list", arn)
 
 
 def test_throttling_and_errors_in_the_middle_are_borne(player: Player) -> None:

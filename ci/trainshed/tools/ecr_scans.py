@@ -3,19 +3,20 @@
 A basic scan ends (COMPLETE). An enhanced one is Amazon Inspector's and stays ACTIVE, so that the SDK's waiter hangs
 (aws/aws-sdk#288), and may say that it is complete before it has findings (aws/aws-sdk#289). So the kind is told by the shape of the
 answer, an answer is believed when it says when the scan was completed and stays the same for a while, and our own deadline ends it all.
+Of an image without findings an enhanced answer does not say it: then Inspector is asked whether the image was scanned.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, NoReturn
 
 from trainshed.errors import RemoteError
 from trainshed.findings.ecr import BASIC, ENHANCED
-from trainshed.tools import process
+from trainshed.tools import inspector, process
 from trainshed.tools.aws import Aws, Refused
 
 WAIT, ANSWER = "wait", "answer"
@@ -170,6 +171,8 @@ class _Waiting:
         self.outdated: datetime | None = None  # when the scan was completed that a new one was started for
         self.failures = 0
         self.steady: tuple[_Look, float] | None = None
+        self.silent: float | None = None  # since when it says neither findings nor when the scan was completed
+        self.unasked = ""
 
     def answer(self) -> Scan:
         """Look until there is an answer, or cannot be one."""
@@ -246,7 +249,7 @@ class _Waiting:
 
     def _refused(self, error: Refused) -> None:
         """Wait where the refusal ends by itself: the image comes, a scan begins."""
-        self.failures, self.steady = 0, None
+        self.failures, self.steady, self.silent = 0, None, None
         if error.code == "ImageNotFoundException":  # a moment after its push ECR may not know it everywhere
             if self._spent >= self.pace.missing:
                 self._give_up("it has no such image", "Push it first, and check scan.sources.")
@@ -293,9 +296,31 @@ class _Waiting:
         if meaning.what not in {WAIT, ANSWER}:
             self._give_up(f"{meaning.what}: {look.status}{said}", meaning.next_step)
         if meaning.what == WAIT:
-            self.state, self.steady = f"{look.status}{said}", None
+            self.state, self.steady, self.silent = f"{look.status}{said}", None, None
             return None
-        return self._settled(look)
+        return self._settled(self._dated(look))
+
+    def _dated(self, look: _Look) -> _Look:
+        """Have Inspector say of an image that stays without findings when it was scanned."""
+        if look.completed is not None or look.entries or not look.whole:
+            self.silent = None
+            return look
+        now = self.scans.clock()
+        self.silent = now if self.silent is None else self.silent
+        if now - self.silent < self.pace.unsure or self.scans.expected() == BASIC:
+            return look
+        scanned = self._inspected()
+        return look if scanned is None else replace(look, kind=ENHANCED, completed=scanned)
+
+    def _inspected(self) -> datetime | None:
+        try:
+            name, digest = self.wanted.repository, self.wanted.digest
+            return inspector.scanned_at(self.scans.aws, account=self.scans.account, repository=name, digest=digest)
+        except Refused as error:
+            self.unasked = f"; nor may Amazon Inspector be asked (inspector2:ListCoverage): {error.said}"
+        except RemoteError as error:
+            self.unasked = f"; nor could Amazon Inspector be asked: {error.message}"
+        return None
 
     def _settled(self, look: _Look) -> Scan | None:
         """Return the answer once it holds: whole, told when it was made, of a known kind, and the same for a while."""
@@ -313,7 +338,7 @@ class _Waiting:
         self.state = f"{look.status}, but its findings may still change"
         if look.completed is None:
             needed = self.pace.unsure
-            self.state = f"{look.status}, but it does not say when the scan was completed"
+            self.state = f"{look.status}, but it does not say when the scan was completed{self.unasked}"
         else:
             needed = 0.0 if kind == BASIC else self.pace.settle
         never = look.completed is None and not look.entries  # may be no more than findings that are late

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -36,9 +36,10 @@ def refused(code: str) -> Refused:
 class Ecr(Aws):
     """Plays answers about scans one after the other, the last one for ever; time passes only while it is waited for."""
 
-    def __init__(self, *script: Said, config: Said | None = None, start: Said | None = None) -> None:
+    def __init__(self, *script: Said, config: Said | None = None, start: Said | None = None, covered: Said | None = None) -> None:
         super().__init__(region="us-east-1")
         self.script, self.config, self.start = list(script), config or refused("AccessDeniedException"), start or {}
+        self.covered = covered or refused("AccessDeniedException")
         self.now, self.asked, self.started, self.told = 0.0, 0, 0, list[str]()
 
     def call(self, service: str, operation: str, /, **parameters: Any) -> dict[str, Any]:
@@ -52,7 +53,15 @@ class Ecr(Aws):
         return given(self.config)
 
     def pages(self, service: str, operation: str, /, **parameters: Any) -> Iterator[dict[str, Any]]:
-        """Answer about the scan; a list is of several pages."""
+        """Answer about the scan; a list is of several pages. Inspector has an answer of its own."""
+        if service == "inspector2":
+            arn = f"arn:aws:ecr:us-east-1:{ACCOUNT}:repository/{REPOSITORY}/{DIGEST}"
+            assert (operation, parameters) == (
+                "list_coverage",
+                {"filterCriteria": {"resourceId": [{"comparison": "EQUALS", "value": arn}]}},
+            )
+            yield given(self.covered)
+            return
         assert (service, operation) == ("ecr", "describe_image_scan_findings")
         assert (parameters["registryId"], parameters["repositoryName"], parameters["imageId"]) == (
             ACCOUNT,
@@ -121,6 +130,48 @@ def test_an_answer_without_any_list_is_clean_only_if_the_scan_was_completed() ->
     for nothing in (answer("COMPLETE"), answer("ACTIVE", found={}), enhanced(completed=None), basic(completed=None)):
         with pytest.raises(NoAnswer, match="no findings within 900 s"):
             Ecr(nothing).findings()
+
+
+def coverage(reason: str, *, ago: float = 60.0) -> Answer:
+    """Return what Inspector says of the image, as boto3 gives it."""
+    state = {"statusCode": "ACTIVE" if reason == "SUCCESSFUL" else "INACTIVE", "reason": reason}
+    scanned = {} if reason.startswith("PENDING") else {"lastScannedAt": datetime.now(UTC) - timedelta(seconds=ago)}
+    return {"coveredResources": [{"scanStatus": state, **scanned}]}
+
+
+@pytest.mark.parametrize(("status", "reason"), [("ACTIVE", "SUCCESSFUL"), ("COMPLETE", "SCAN_FREQUENCY_SCAN_ON_PUSH")])
+def test_a_clean_image_is_clean_once_inspector_says_that_it_was_scanned(status: str, reason: str) -> None:
+    nothing = answer(status, found={"findings": []})  # as ECR writes it: of the other kind, without a moment
+    ecr = Ecr(nothing, covered=coverage(reason))
+    scan = ecr.findings()
+    assert (scan.kind, scan.entries, ecr.started) == (ENHANCED, (), 0)
+    assert (datetime.now(UTC) - scan.made).total_seconds() < 600
+    assert 60 <= ecr.now < 120, "findings may come late"
+    late = enhanced(enhanced_finding(), status=status)
+    assert Ecr(*[nothing] * 6, late, covered=coverage(reason)).findings().entries == (enhanced_finding(),)
+
+
+@pytest.mark.parametrize(
+    ("ecr", "told"),
+    [
+        (Ecr(answer("ACTIVE", found={"findings": []}), covered=coverage("PENDING_INITIAL_SCAN")), "does not say when"),
+        (Ecr(answer("ACTIVE", found={"findings": []}), covered={"coveredResources": []}), "does not say when"),
+        (Ecr(answer("ACTIVE", found={"findings": []})), r"nor may Amazon Inspector be asked \(inspector2:ListCoverage\)"),
+        (Ecr(answer("ACTIVE", found={"findings": []}), covered=RemoteError("gone", next_step="")), "nor could Amazon Inspector be asked"),
+        (
+            Ecr(answer("COMPLETE", found={"findings": []}), covered=coverage("SUCCESSFUL"), config=configuration("BASIC")),
+            "does not say when",
+        ),
+        (
+            Ecr(answer("COMPLETE", found={"findings": []}), covered=coverage("SCAN_FREQUENCY_SCAN_ON_PUSH", ago=2 * DAY)),
+            r"older than scan\.max-db-age",
+        ),
+    ],
+    ids=["pending", "unknown", "denied", "broken", "basic", "old"],
+)
+def test_an_image_without_findings_that_nobody_says_was_scanned_is_no_answer(ecr: Ecr, told: str) -> None:
+    with pytest.raises(NoAnswer, match=told):
+        ecr.findings()
 
 
 @pytest.mark.parametrize("status", ["COMPLETE", "ACTIVE"])

@@ -10,6 +10,7 @@ from typing import Any
 from trainshed.config import Config
 from trainshed.console import counted
 from trainshed.tools.ecr_repositories import Repository
+from trainshed.values import partition
 
 KEEP = "keep-"
 """Beginning of the tag of an image that a lock or a running service refers to; the digest's digits follow."""
@@ -27,7 +28,6 @@ _PUSH = (
     "ecr:StartImageScan",
     "ecr:UploadLayerPart",
 )
-_PARTITIONS = {"cn": "aws-cn", "us-gov": "aws-us-gov"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ def wanted(config: Config, component: str, *, kms_key: str | None = None) -> Wan
     region = registry.ecr.region if registry is not None and registry.ecr is not None else config.environment.aws.region
     return Wanted(
         lifecycle=lifecycle(ecr.expire),
-        policy=policy(ecr.pull, ecr.push, partition=partition(region)),
+        policy=policy(ecr.pull, ecr.push, part=partition(region)),
         kms_key=ecr.kms_key if kms_key is None else kms_key,
         tags={"project": config.project.name, "component": component},
     )
@@ -80,10 +80,10 @@ def lifecycle(expire: float) -> dict[str, Any]:
     return {"rules": rules}
 
 
-def policy(pull: Iterable[str], push: Iterable[str], *, partition: str = "aws") -> dict[str, Any] | None:
+def policy(pull: Iterable[str], push: Iterable[str], *, part: str = "aws") -> dict[str, Any] | None:
     """Return the repository policy for accounts and roles that may pull and push; None where there are none."""
-    pushing = sorted({_arn(each, partition) for each in push})
-    pulling = sorted({_arn(each, partition) for each in pull} - set(pushing))
+    pushing = sorted({_arn(each, part) for each in push})
+    pulling = sorted({_arn(each, part) for each in pull} - set(pushing))
     named = (("TrainshedPull", pulling, _PULL), ("TrainshedPush", pushing, _PUSH))
     statements = [
         {"Sid": name, "Effect": "Allow", "Principal": {"AWS": principals}, "Action": sorted(actions)}
@@ -91,11 +91,6 @@ def policy(pull: Iterable[str], push: Iterable[str], *, partition: str = "aws") 
         if principals
     ]
     return {"Version": "2012-10-17", "Statement": statements} if statements else None
-
-
-def partition(region: str) -> str:
-    """Return the first part of a region's ARNs after ``arn``."""
-    return next((name for start, name in _PARTITIONS.items() if region.startswith(f"{start}-")), "aws")
 
 
 def broken(repository: Repository, wanted: Wanted) -> dict[str, str]:
@@ -177,8 +172,8 @@ def _listed(value: Any) -> list[str]:  # noqa: ANN401 - one text or many
     return [value] if isinstance(value, str) else list(value)
 
 
-def _arn(principal: str, partition: str = "aws") -> str:
-    return f"arn:{partition}:iam::{principal}:root" if principal.isdecimal() else principal
+def _arn(principal: str, part: str = "aws") -> str:
+    return f"arn:{part}:iam::{principal}:root" if principal.isdecimal() else principal
 
 
 def _rule(priority: int, description: str, days: int, **selection: Any) -> dict[str, Any]:  # noqa: ANN401 - see the format

@@ -9,6 +9,7 @@ import pytest
 from trainshed.stages.registry import promises
 from trainshed.stages.registry.promises import Wanted
 from trainshed.tools.ecr_repositories import Repository
+from trainshed.values import partition
 
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/1"
 ROLE = "arn:aws:iam::123456789012:role/build"
@@ -74,7 +75,7 @@ def test_policies_are_compared_by_what_they_say() -> None:
 
 
 def test_a_policy_names_exact_actions_and_nobody_else() -> None:
-    policy = promises.policy([ROLE, "210987654321"], [ROLE], partition="aws-cn")
+    policy = promises.policy([ROLE, "210987654321"], [ROLE], part="aws-cn")
     assert policy is not None
     pull, push = policy["Statement"]
     assert pull["Principal"] == {"AWS": ["arn:aws-cn:iam::210987654321:root"]}
@@ -83,7 +84,7 @@ def test_a_policy_names_exact_actions_and_nobody_else() -> None:
     assert push["Principal"] == {"AWS": [ROLE]}
     assert not [action for action in pull["Action"] + push["Action"] if "*" in action or "Delete" in action]
     assert promises.policy([], []) is None
-    assert [promises.partition(region) for region in ("eu-west-1", "cn-north-1", "us-gov-east-1")] == ["aws", "aws-cn", "aws-us-gov"]
+    assert [partition(region) for region in ("eu-west-1", "cn-north-1", "us-gov-east-1")] == ["aws", "aws-cn", "aws-us-gov"]
 
 
 def test_what_is_kept_comes_before_all_that_expires() -> None:
