@@ -1,4 +1,7 @@
-"""The model that a service is handed: the output of the last good run of a pipeline in the same environment."""
+"""The model that a service is handed: the output of the last good run of a pipeline in the same environment.
+
+Its checksum is taken when the run is accepted, so that whoever writes to its address afterwards is found out.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from trainshed.errors import UsageError, WorkFailed, suggestion
+from trainshed.errors import RemoteError, ToolMissing, UsageError, WorkFailed, suggestion
+from trainshed.services import spec
 from trainshed.services.rendering import Model
 from trainshed.services.spec import ModelSource
 from trainshed.stages.context import Context
 from trainshed.stages.deploying.checksums import Source, checksum
 from trainshed.stages.launching.history import newest_first
-from trainshed.tools.kubeflow_records import Artifact
+from trainshed.tools.kubeflow_records import Artifact, Run
 
 _SUCCEEDED = "SUCCEEDED"
 _STARTED = "STARTED"
@@ -35,6 +39,31 @@ def model_of(context: Context, source: ModelSource, from_run: str | None = None)
         raise UsageError(message, next_step="Train in an environment whose Kubeflow keeps its artifacts in S3.")
     sha256 = checksum(context, Source(pipeline=source.pipeline, run_id=run_id, uri=uri, path=path))
     return Model(uri=uri, run_id=run_id, path=path, sha256=sha256)
+
+
+def keep(context: Context, pipeline: str, run: Run) -> list[str]:
+    """Take the checksum of each model that a service of this repository would be handed from a run which is about to be accepted.
+
+    Returns:
+        Of which models it could not be taken, and why; the first deploy takes it then.
+
+    Raises:
+        WorkFailed: a model is gone, or it is not what it was: of a step out of Kubeflow's cache, the gates judged another one.
+    """
+    notes: dict[str, None] = {}
+    embedded = context.config.environment.prediction_service.cluster is None
+    for file in sorted(context.config.project.components.glob(f"*/{spec.FILE_NAME}")):
+        try:
+            source = spec.load(file, environment=context.config.environment.name).model
+            if source is None or source.pipeline != pipeline:
+                continue
+            uri = _chosen(source, run.id, run.artifacts).uri
+            path = local_path(uri)
+            if embedded or not path:  # else a deploy refuses it
+                checksum(context, Source(pipeline=pipeline, run_id=run.id, uri=uri, path=path))
+        except (UsageError, RemoteError, ToolMissing) as error:
+            notes[f"the checksum of the model for {file.parent.name} is not kept yet: {error.message}"] = None
+    return list(notes)
 
 
 def _chosen(source: ModelSource, run_id: str, artifacts: Mapping[str, Artifact]) -> Artifact:
@@ -74,8 +103,8 @@ def _accepted(context: Context, pipeline: str, run_id: str) -> str:
 
 def _why_not(told: Mapping[str, Any]) -> str:
     missed = [str(gate.get("message", "a gate")) for gate in told.get("gates") or [] if not gate.get("passed")]
-    if missed:
-        return "; ".join(missed)
+    if missed or told.get("refused"):
+        return "; ".join(missed) or str(told["refused"])
     if told.get("known") is False:
         return "it is of a version that nobody vouches for"
     state = str(told.get("state") or "unknown")

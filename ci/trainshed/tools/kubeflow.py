@@ -341,8 +341,7 @@ class KubeflowClient:
 
     def artifacts(self, run_id: str) -> dict[str, Artifact]:
         """Return the artifacts of a run by ``task.output``."""
-        tasks = self.with_outputs(self.run(run_id)).tasks
-        return {f"{task.name}.{name}": artifact for task in tasks for name, artifact in task.artifacts.items()}
+        return self.with_outputs(self.run(run_id)).artifacts
 
     def terminate(self, run_id: str) -> None:
         """Ask for the end of a run, even after SIGTERM; one that is finished already is left as it is.

@@ -116,6 +116,11 @@ class Run:
         return self.state in FINISHED
 
     @property
+    def artifacts(self) -> dict[str, Artifact]:
+        """Return what the tasks gave, by ``task.output``."""
+        return {f"{task.name}.{name}": artifact for task in self.tasks for name, artifact in task.artifacts.items()}
+
+    @property
     def metrics(self) -> dict[str, float]:
         """Return every number that the tasks give, by ``task.output`` or, from an artifact's metadata, ``task.output.key``."""
         return {name: number for task in self.tasks for name, number in _numbers(task)}

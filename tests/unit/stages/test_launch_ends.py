@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from tests.support.launching import Lab, trained
 from trainshed import owner
-from trainshed.errors import Interrupted, RemoteError, UsageError
+from trainshed.errors import Interrupted, RemoteError, UsageError, WorkFailed
 from trainshed.ledger.store import Ledger
 from trainshed.reports import junit
 from trainshed.services.spec import ModelSource
@@ -46,6 +47,54 @@ def test_the_record_tells_the_tasks_with_their_times_and_cache_hits(lab: Lab) ->
     }
     assert (began["state"], began["experiment"], began["name"][:9], "tasks" in began) == ("STARTED", "flows", "training ", False)
     assert ended["artifacts"] == {"train.model": {"uri": "s3://models/1", "type": "system.Model"}}
+
+
+def serves(lab: Lab, uri: str, extra: str = "") -> None:
+    """Have a service take its model from the pipeline, whose run gives it at an address."""
+    service = lab.flows.root / "components" / "answer" / "service.yaml"
+    service.parent.mkdir(parents=True, exist_ok=True)
+    service.write_text(f"name: answer\nport: 80\nmodel: {{pipeline: training, output: train.model}}\n{extra}")
+    model = Artifact(name="model", uri=uri, type="system.Model")
+    lab.kubeflow.tasks = (replace(trained(0.9), artifacts={"model": model}),)
+
+
+def test_a_model_that_is_changed_between_its_acceptance_and_its_first_deploy_is_found_out(lab: Lab, tmp_path: Path) -> None:
+    model = tmp_path / "model.bin"
+    model.write_bytes(b"trained")
+    serves(lab, model.as_uri())
+    assert lab.launch(wait=True).good
+    model.write_bytes(b"poison!")
+    with lab.flows.open(Tier.LAPTOP) as context:
+        context.__dict__["kubeflow"] = SimpleNamespace(artifacts=lambda _: lab.kubeflow.with_outputs(lab.kubeflow.run("run-1")).artifacts)
+        context.__dict__["prediction"] = SimpleNamespace(embedded=True)
+        with pytest.raises(WorkFailed, match="the model of run run-1 was changed after the run"):
+            model_of(context, ModelSource(pipeline="training", output="train.model"))
+    cached = lab.launch(wait=True)
+    assert (cached.good, cached.exit_code) == (False, 1)
+    assert "the model of run run-2 was changed after the run" in cached.message
+    assert "as run run-1 gave it" in cached.message
+    assert (lab.records()[0]["good"], lab.records()[0]["refused"]) == (False, cached.message.partition(". Find out")[0])
+
+
+def test_a_run_whose_model_is_gone_already_is_not_accepted(lab: Lab, tmp_path: Path) -> None:
+    serves(lab, (tmp_path / "gone").as_uri())
+    assert "the model of run run-1 is gone" in lab.launch(wait=True).message
+    assert lab.records()[0]["good"] is False
+
+
+@pytest.mark.parametrize(
+    ("uri", "extra", "said"),
+    [
+        ("gs://models/1", "", "the model gs://models/1 cannot be read"),
+        ("gs://models/1", "count: many", "count: expected a whole number"),
+    ],
+)
+def test_a_model_whose_checksum_cannot_be_taken_yet_is_said_and_the_run_is_good(lab: Lab, uri: str, extra: str, said: str) -> None:
+    serves(lab, uri, extra)
+    assert lab.launch(wait=True).good
+    assert "the checksum of the model for answer is not kept yet" in lab.said
+    assert said in lab.said
+    assert lab.records()[0]["good"] is True
 
 
 def test_a_gate_against_the_last_accepted_run_passes_the_first_time_and_says_so(lab: Lab) -> None:

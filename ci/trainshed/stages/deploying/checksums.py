@@ -47,9 +47,9 @@ def checksum(context: Context, source: Source) -> str:
     else:
         stamp, found = _of_store(context, source, str(known.get("stamp", "")), str(known.get("sha256", "")))
     if known.get("sha256", found) != found:
-        message = (
-            f"the model of run {source.run_id} was changed after the run: {source.uri} has SHA-256 {found} instead of {known['sha256']}"
-        )
+        whose = f", as run {known['run_id']} gave it" if known.get("run_id", source.run_id) != source.run_id else ""
+        message = f"the model of run {source.run_id} was changed after the run: {source.uri} has SHA-256 {found}"
+        message += f" instead of {known['sha256']}{whose}"
         step = f"Find out who wrote it, and run `trainshed launch {source.pipeline} --wait` for a new one."
         raise WorkFailed(message, next_step=step)
     if (known.get("sha256"), known.get("stamp", "")) != (found, stamp):

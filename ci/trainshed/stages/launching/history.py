@@ -35,11 +35,7 @@ class History:
 
     def record(self, prepared: Prepared, run: Run, *, state: str, good: bool = False, **more: Any) -> None:  # noqa: ANN401 - any JSON value
         """Keep a run as it stands. ``good`` is true for one that is accepted: what a service may take its model from."""
-        outputs = {
-            f"{task.name}.{name}": {"uri": artifact.uri, "type": artifact.type}
-            for task in run.tasks
-            for name, artifact in task.artifacts.items()
-        }
+        outputs = {name: {"uri": artifact.uri, "type": artifact.type} for name, artifact in run.artifacts.items()}
         document = {
             **facts(self._context, prepared, run),
             "name": run.name,

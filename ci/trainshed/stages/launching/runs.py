@@ -12,6 +12,7 @@ from trainshed.errors import Interrupted, RemoteError, TrainshedError, WorkFaile
 from trainshed.pipelines import gates as gates_of
 from trainshed.pipelines.gates import Judged
 from trainshed.results import Case, Report, Result, Status, failed
+from trainshed.stages import models
 from trainshed.stages.context import Context
 from trainshed.stages.following import Followed, follow, outcome, terminate
 from trainshed.stages.launching import history, naming
@@ -183,11 +184,16 @@ class Runs:
         self._accept(one)
 
     def _accept(self, one: _Launched) -> None:
-        """Hold a run that succeeded to its gates."""
+        """Hold a run that succeeded to its gates; of one that passes, the models that services take are known by their checksums."""
         run, prepared = one.run, one.prepared
         judged = self._judged(prepared, run)
         missed = [each.message for each in judged if not each.passed]
         told = [history.told(each) for each in judged]
+        refused = self._keep_models(prepared, run) if prepared.known and not missed else None
+        if refused is not None:
+            self._record(one, state=run.state, gates=told, refused=refused.message)
+            self._fail(one, refused, gates=told)
+            return
         self._record(one, state=run.state, good=not missed and prepared.known, gates=told)
         if missed:
             self._fail(one, WorkFailed("\n".join(missed)), gates=told)
@@ -197,6 +203,15 @@ class Runs:
         if not prepared.known:
             self._context.console.warning(f"{prepared.name}: run {run.id} is of an unknown version: its model is not taken for a service")
         self._finish(self._result(one, Status.DONE, cause=prepared.source, gates=told))
+
+    def _keep_models(self, prepared: Prepared, run: Run) -> WorkFailed | None:
+        """Return why a run cannot be accepted: its model is gone, or was changed."""
+        try:
+            for note in models.keep(self._context, prepared.name, run):
+                self._context.console.warning(f"{prepared.name}: {note}")
+        except WorkFailed as error:
+            return error
+        return None
 
     def _judged(self, prepared: Prepared, run: Run) -> list[Judged]:
         """Judge the gates; "there is no accepted run" is said only when all records were looked at."""
