@@ -8,14 +8,19 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from moto.server import ThreadedMotoServer
 
+from tests.support import aws_door
+from tests.support.aws_door import Door
 from tests.support.ecr import ACCOUNT, CACHE, PASSWORD, REGION, EcrRegistry, ecr
+from tests.support.ecr_answers import BASIC_FINDING, Answer, answer, basic, configuration
+from tests.support.ecr_player import CONFIGURATION, FINDINGS
 from tests.support.registry import running_registry
 from tests.support.sample_project import BASE_IMAGE, Done, Sample, docker
 from tests.support.small_base import push
+from tests.support.trivy_db import write_database
 from trainshed.errors import RemoteError, UsageError
 from trainshed.tools.aws import Aws
 from trainshed.tools.docker import Engine
@@ -27,12 +32,20 @@ TEXTS = (PASSWORD, base64.b64encode(f"AWS:{PASSWORD}".encode()).decode())
 
 
 @pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+def opened() -> Iterator[Door]:
+    with aws_door.opened() as door:
+        yield door
+
+
+@pytest.fixture
+def door(opened: Door) -> Door:
+    opened.open()
+    return opened
+
+
+@pytest.fixture
+def moto(door: Door) -> str:
+    return door.url
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +85,13 @@ def checkout(root: Path, engine: str, registry: EcrRegistry, moto: str) -> Sampl
     return made
 
 
+def scan_by_both(made: Sample) -> None:
+    """Have the project scanned for vulnerabilities by Trivy, with a database of its own, and by ECR."""
+    del made.environment["TRAINSHED_SCAN_SOURCES"]
+    made.write("trainshed.toml", (made.root / "trainshed.toml").read_text().replace('["secret"]', '["vulnerability"]\necr-timeout = "1s"'))
+    write_database(made.root / ".trainshed/trivy/db", {("zlib", "CVE-2099-0001"): {"severity": "LOW"}})
+
+
 @contextmanager
 def told_no_secret(made: Sample) -> Iterator[list[Done]]:
     """Check that neither what commands said nor any file that they left holds the token."""
@@ -86,18 +106,42 @@ def told_no_secret(made: Sample) -> Iterator[list[Done]]:
 
 @pytest.mark.usefixtures("cached")
 def test_images_are_built_scanned_and_tested_on_an_ecr_by_its_token_alone(
-    tmp_path: Path, docker_host: str, registry: EcrRegistry, moto: str
+    tmp_path: Path, docker_host: str, registry: EcrRegistry, moto: str, door: Door
 ) -> None:
     registry.late = 2
     made = checkout(tmp_path, docker_host, registry, moto)
+    asked: list[str] = []
+    seen = {**BASIC_FINDING, "name": "CVE-2099-0001", "severity": "MEDIUM", "attributes": [{"key": "package_name", "value": "zlib"}]}
+    scan_by_both(made)
+
+    def scanned(about: dict[str, Any]) -> tuple[int, Answer]:
+        asked.append(about["imageId"]["imageDigest"])
+        return 200, basic(seen)
+
+    door.computed[FINDINGS] = scanned
     with told_no_secret(made) as said:
         said.append(made.green("images", "prepare"))
         first = said[-1]
+        assert set(asked) == {first.result("build", name)["digest"] for name in ("base", "prepare")}
+        found = first.result("scan", "base")["findings"]
+        assert [(one["id"], one["package"], one["severity"], one["sources"]) for one in found] == [
+            ("CVE-2099-0001", "zlib", "medium", ["ecr"])
+        ]
         assert first.statuses("build") == {"base": "done", "prepare": "done"}
         assert first.statuses("scan") == {"base": "done", "prepare": "done"}
         assert first.statuses("test")["prepare"] == "done"
         said.append(made.green("images", "prepare"))
-        assert set(said[-1].statuses("build").values()) == {"cached"}
+        assert set(said[-1].statuses("build").values()) == set(said[-1].statuses("scan").values()) == {"cached"}
+        door.replaced[CONFIGURATION], door.computed[FINDINGS] = (200, configuration("ENHANCED")), lambda _: (200, answer("ACTIVE"))
+        made.environment["TRAINSHED_SCAN_FAIL_ON"] = "critical"
+        said.append(made.run("scan", "base"))
+        assert said[-1].code == 5
+        assert "no findings within 1 s (scan.ecr-timeout): ACTIVE" in said[-1].result("scan", "base")["message"]
+        made.environment["TRAINSHED_SCAN_MUST_ANSWER"] = "trivy"
+        for status in ("done", "cached"):
+            said.append(made.green("scan", "base"))
+            assert said[-1].statuses("scan") == {"base": status}
+            assert "warning: scan of base: ECR did not answer: no findings within 1 s" in said[-1].told
     assert f"{CACHE}/library/python" in registry.cached
     assert registry.agents >= {"docker", "trivy"}
     dockerfile = (made.root / "components" / "base" / "Dockerfile").read_text()

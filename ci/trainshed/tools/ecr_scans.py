@@ -340,7 +340,7 @@ class _Waiting:
             needed = self.pace.unsure
             self.state = f"{look.status}, but it does not say when the scan was completed{self.unasked}"
         else:
-            needed = 0.0 if kind == BASIC else self.pace.settle
+            needed = 0.0 if kind == BASIC and look.entries else self.pace.settle  # nothing is written alike by both kinds
         never = look.completed is None and not look.entries  # may be no more than findings that are late
         if kind is None or never or now - self.steady[1] < needed:
             return None

@@ -179,6 +179,7 @@ def test_findings_that_come_late_are_waited_for(status: str) -> None:
     one, two = enhanced_finding("CVE-2026-1"), enhanced_finding("CVE-2026-2")
     early = enhanced(status=status, completed=None)
     counted = enhanced(one, status=status, counted=2)
+    assert Ecr(basic(), enhanced(one, status=status)).findings().entries == (one,), "an empty list of the other kind is no answer at once"
     ecr = Ecr(early, early, enhanced(one, status=status), counted, counted, enhanced(one, two, status=status))
     assert ecr.findings().entries == (one, two)
 
