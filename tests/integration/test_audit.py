@@ -248,12 +248,22 @@ def test_policies_are_read_to_the_last_page(world: World) -> None:
 
 
 def test_a_missing_role_and_a_service_that_cannot_be_read_hide_nobody(world: World) -> None:
-    world.settings = SETTINGS.replace('"build"', f'"absent", "arn:aws:iam::{ACCOUNT}:role/path/build"')
+    elsewhere = "arn:aws:iam::210987654321:role/build"
+    world.settings = SETTINGS.replace('"build"', f'"absent", "arn:aws:iam::{ACCOUNT}:role/build", "{elsewhere}"')
     (world.folder / "components/answer/service.yaml").write_text("name: [")
     told = world.told()
     assert told["role absent: exists"] == "broken: there is no role 'absent'"
+    assert told["role build: exists"] == f"broken: there is no role '{elsewhere}'"
     assert told["service answer: its roles name actions and resources"].startswith("not known: ")
-    assert len(told) == 2
+    assert len(told) == 3
+
+
+def test_the_role_that_the_environment_assumes_is_judged_too(world: World) -> None:
+    world.aws.call("iam", "create_role", RoleName="deployer", AssumeRolePolicyDocument=json.dumps(TASKS))
+    world.inline("deployer", "broad", {"Statement": {"Effect": "Allow", "Action": "ecs:*", "Resource": "arn:aws:ecs:*:*:service/x/y"}})
+    account = f'account = "{ACCOUNT}"'
+    world.settings = SETTINGS.replace(account, f'{account}\nrole = "arn:aws:iam::{ACCOUNT}:role/deployer"')
+    assert world.told() == {"role deployer: inline policy broad names its actions": "broken: it allows ecs:*"}
 
 
 def test_repositories_are_held_to_what_ensure_promises(world: World) -> None:

@@ -35,6 +35,21 @@ account = "{ACCOUNT}"
 endpoint-url = "URL"
 """
 TRUST = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Principal": {"Service": "ecs-tasks.amazonaws.com"}}}
+FAULTY = """name: answer
+port: 8080
+cpu: 256
+memory: 100
+roles:
+  execution: execution
+health: {path: /healthz}
+secrets:
+  TOKEN: absent
+logs: {group: /none}
+environments:
+  prod:
+    network: {subnets: [subnet-0aaa], public-ip: true}
+    health: {path: /ready, interval: 301s}
+"""
 SECRET = "not-to-be-seen-anywhere"  # noqa: S105 - a test's
 
 
@@ -181,6 +196,7 @@ def test_a_secret_is_named_in_each_of_the_ways_that_ecs_knows(world: World) -> N
     [
         ({"execution_role": "nobody"}, "roles.execution: there is no role 'nobody'"),
         ({"task_role": "nobody"}, "roles.task: there is no role 'nobody'"),
+        ({"task_role": "arn:aws:iam::210987654321:role/execution"}, "there is no role 'arn:aws:iam::210987654321:role/execution'"),
         ({"task_role": "strange"}, "roles.task: role 'strange' does not trust ecs-tasks.amazonaws.com"),
         ({"image": "sha256:" + "8" * 64}, "is not in the registry. Run `trainshed images` again."),
         ({"architecture": "arm64"}, "architecture: linux/arm64 is asked for, and"),
@@ -193,7 +209,7 @@ def test_a_secret_is_named_in_each_of_the_ways_that_ecs_knows(world: World) -> N
         ({"security_groups": ("sg-0aaa",)}, "network.security-groups: there is no security group sg-0aaa"),
         ({"deployment": spec.Deployment(alarms=("errors", "none"))}, "deployment.alarms: 1 alarm missing: none"),
         ({"deployment": spec.Deployment(alarms=("ringing",))}, "deployment.alarms: in state ALARM already: ringing"),
-        ({"memory": 100}, "cpu 256 with memory 100: Fargate has no such size"),
+        ({"memory": 100}, "memory: Fargate has no size of cpu 256 with memory 100"),
         ({"golden": Path("golden.json")}, "load-balancer.address: is missing"),
         ({"target_group": f"arn:aws:elasticloadbalancing:{REGION}:{ACCOUNT}:targetgroup/x/73e2d6bc24d8a067"}, "there is no target group"),
     ],
@@ -223,6 +239,28 @@ def test_a_target_group_that_cannot_take_the_tasks_is_told(world: World) -> None
         "its targets are of type 'instance'",
         "no load balancer sends it requests",
         "its health check asks port 9000",
+    ]
+
+
+def test_a_target_group_behind_another_load_balancer_is_told(world: World) -> None:
+    other = world.listened(world.target_group("other", world.vpc))
+    (line,) = world.problems(balancer=other)
+    assert f"load-balancer.target-group: it is not behind load-balancer.arn, but behind {world.balancer}" in line
+
+
+def test_each_problem_has_its_line_in_the_file_or_in_the_overlay(world: World) -> None:
+    (world.folder / "service.yaml").write_text(FAULTY)
+    service = spec.load(world.folder / "service.yaml", environment="prod")
+    reference = f"registry.example.org/team/small/answer@{DIGEST}"
+    with pytest.raises(UsageError) as caught:
+        verify(world.context(), service, LockedImage(reference=reference, digest=DIGEST, input_digest=DIGEST), model=None)
+    told = [line.removeprefix(f"{world.folder}/service.yaml:") for line in caught.value.message.splitlines()]
+    assert [line.split(": ")[:2] for line in told] == [
+        ["4", "memory"],
+        ["14", "environments.prod"],
+        ["9", "secrets.TOKEN"],
+        ["10", "logs.group"],
+        ["13", "environments.prod"],
     ]
 
 
@@ -329,6 +367,8 @@ def test_the_execution_role_must_be_able_to_pull(world: World) -> None:
     locked = LockedImage(reference=reference, digest=DIGEST, input_digest=DIGEST)
     with pytest.raises(UsageError, match=r"roles\.execution: it may not pull"):
         verify(context, world.service(), locked, model=None)
+    with pytest.raises(UsageError, match=r"roles\.execution: is needed to pull from ECR"):
+        verify(context, world.service(execution_role="", secrets={}, log_group=""), locked, model=None)
 
 
 def test_the_embedded_service_is_asked_for_what_it_has(world: World) -> None:

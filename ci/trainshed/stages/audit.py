@@ -80,7 +80,10 @@ def _bucket(name: str) -> str:
 
 
 def _roles(context: Context) -> list[str | Audited]:
-    """Return the roles of the services and those that are named; of a service.yaml that cannot be read the roles are not known."""
+    """Return the roles of the services, that of the environment, and those that are named.
+
+    Of a service.yaml that cannot be read the roles are not known.
+    """
     config = context.config
     found: list[str | Audited] = []
     if config.environment.prediction_service.cluster is not None:
@@ -93,7 +96,8 @@ def _roles(context: Context) -> list[str | Audited]:
                 found.append(Audited(kind="service", name=name, promises=(unknown("its roles name actions and resources", error),)))
             else:
                 found += [role for role in (service.execution_role, service.task_role) if role]
-    return list(dict.fromkeys([*found, *config.environment.audit.roles]))
+    own = config.environment.aws.role
+    return list(dict.fromkeys([*found, *([own] if own else []), *config.environment.audit.roles]))
 
 
 def _result(audited: Audited) -> Result:

@@ -30,6 +30,11 @@ class Policy:
     kind: str
     arn: str = ""
 
+    @property
+    def of_aws(self) -> bool:
+        """Tell whether AWS itself keeps the policy, for all accounts."""
+        return ":iam::aws:policy/" in self.arn
+
 
 class Iam:
     """The roles of an account, which are the same in all of its regions."""
@@ -38,9 +43,9 @@ class Iam:
         self.aws = aws
 
     def role(self, name: str) -> Role | None:
-        """Return a role by its name or ARN, None when there is none."""
+        """Return a role by its name or ARN, None when there is none; one that only has the name of an ARN is another role."""
         answer = self.aws.find("iam", "get_role", _MISSING, RoleName=role_name(name))
-        if answer is None:
+        if answer is None or (name.startswith("arn:") and answer["Role"]["Arn"] != name):
             return None
         role = answer["Role"]
         return Role(name=role["RoleName"], arn=role["Arn"], trust=_document(role.get("AssumeRolePolicyDocument")))

@@ -73,6 +73,10 @@ _ARN_PARTS = 6
 _TRUST = "Name who may assume it."
 _ACTIONS = "Name the actions that are needed."
 _RESOURCES = "Name the resources that are meant, by ARN."
+_OF_AWS = (
+    "It is AWS's own, which nobody can narrow: attach one in its place that names them; docs/how-to/audit-the-platform.md has an example."
+)
+"""What to do about a policy such as ``AmazonECSTaskExecutionRolePolicy``."""
 
 
 def audit(iam: Iam, name: str) -> Audited:
@@ -87,7 +91,7 @@ def _promises(iam: Iam, name: str) -> Iterator[Promise]:
         yield unknown("exists", error)
         return
     if role is None:
-        yield judged("exists", f"there is no role '{role_name(name)}'", "Create it, or mend the configuration.")
+        yield judged("exists", f"there is no role '{name}'", "Create it, or mend the configuration.")
         return
     yield judged("trust names who may assume it", trust_wrong(role.trust), _TRUST)
     for kind, listed in (("inline", iam.inline), ("attached", iam.attached)):
@@ -115,8 +119,8 @@ def _policy(iam: Iam, role: Role, policy: Policy) -> Iterator[Promise]:
     except (Refused, RemoteError) as error:
         yield unknown(f"{place} names actions and resources", error)
         return
-    yield asked(f"{place} names its actions", lambda: actions_wrong(document), _ACTIONS)
-    yield asked(f"{place} names its resources", lambda: resources_wrong(document), _RESOURCES)
+    yield asked(f"{place} names its actions", lambda: actions_wrong(document), _OF_AWS if policy.of_aws else _ACTIONS)
+    yield asked(f"{place} names its resources", lambda: resources_wrong(document), _OF_AWS if policy.of_aws else _RESOURCES)
 
 
 def trust_wrong(document: Mapping[str, Any]) -> str:
@@ -164,5 +168,5 @@ def _everything(resource: str) -> bool:
     parts = resource.split(":", _ARN_PARTS - 1)
     if len(parts) < _ARN_PARTS:
         return bool(_WILD.search(resource))
-    name = re.sub(r"^[a-z-]+[:/]", "", parts[-1]) if ":s3:" not in resource else parts[-1]
+    name = re.sub(r"^[a-z-]+[:/]|:log-stream\b", "", parts[-1]) if ":s3:" not in resource else parts[-1]
     return _ONLY_WILD.fullmatch(name) is not None

@@ -220,6 +220,8 @@ def _image(room: _Room, image: LockedImage) -> None:
 def _pullable(room: _Room, image: LockedImage, assumed: Aws | None) -> None:
     """Ask ECR for the image as the execution role, which will have to pull it."""
     ecr = room.context.ecr
+    if ecr is not None and not room.service.execution_role:
+        room.problem("roles.execution", "is needed to pull from ECR", "Name a role that may.")
     if ecr is None or assumed is None:
         return
     asked = {
@@ -321,6 +323,8 @@ def _misfits(service: Service, group: TargetGroup, vpc: str) -> Iterator[tuple[s
         yield f"its targets are of type '{group.target_type}'; a task on Fargate has an address of its own", "Make one of type ip."
     if vpc and group.vpc and group.vpc != vpc:
         yield f"it is of {group.vpc}, and the subnets are in {vpc}", "Name a target group of the subnets' VPC."
+    if service.balancer and group.balancers and service.balancer not in group.balancers:
+        yield f"it is not behind load-balancer.arn, but behind {', '.join(group.balancers)}", "Mend one of both."
     if not group.balancers:
         yield "no load balancer sends it requests, and ECS refuses it so", "Give it a listener or a rule."
     if group.health_port not in {"traffic-port", str(service.port)}:

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from trainshed.stages.auditing import statements
-from trainshed.stages.auditing.roles import actions_wrong, resources_wrong, trust_wrong
+from trainshed.stages.auditing.promise import State
+from trainshed.stages.auditing.roles import actions_wrong, audit, resources_wrong, trust_wrong
+from trainshed.tools.iam import Iam, Policy, Role
 
 ACCOUNT = "eu-west-1:123456789012"
 
@@ -38,6 +43,39 @@ def test_allowing_all_but_some_names_nothing() -> None:
     assert resources_wrong(other) == "it allows s3:GetObject on all but arn:aws:s3:::payroll/*"
 
 
+def test_the_execution_role_that_the_documentation_shows_names_all_it_uses() -> None:
+    page = Path(__file__).parents[4] / "docs/how-to/audit-the-platform.md"
+    document = json.loads(page.read_text().partition("```json\n")[2].partition("```")[0])
+    assert (actions_wrong(document), resources_wrong(document)) == ("", "")
+    assert "secretsmanager:GetSecretValue" in str(document)
+
+
+class _OfAws(Iam):
+    """A role with the policy that AWS keeps for the execution of tasks."""
+
+    def __init__(self) -> None:
+        """Ask nobody."""
+
+    def role(self, name: str) -> Role:
+        return Role(name=name, arn=f"arn:aws:iam::123456789012:role/{name}", trust={})
+
+    def inline(self, _role: Role) -> Iterator[Policy]:
+        return iter(())
+
+    def attached(self, _role: Role) -> Iterator[Policy]:
+        name = "AmazonECSTaskExecutionRolePolicy"
+        yield Policy(name=name, kind="attached", arn=f"arn:aws:iam::aws:policy/service-role/{name}")
+
+    def document(self, _role: Role, _policy: Policy) -> dict[str, Any]:
+        return allowing(["ecr:GetAuthorizationToken", "ecr:BatchGetImage", "logs:PutLogEvents"], "*")
+
+
+def test_a_policy_that_aws_keeps_is_judged_alike_and_is_to_be_replaced() -> None:
+    (broken,) = (promise for promise in audit(_OfAws(), "execution").promises if promise.state is State.BROKEN)
+    assert broken.found == "it allows ecr:BatchGetImage, logs:PutLogEvents on *"
+    assert broken.step.startswith("It is AWS's own, which nobody can narrow: attach one in its place")
+
+
 def test_a_denial_is_no_permission() -> None:
     document = {"Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]}
     assert actions_wrong(document) == ""
@@ -55,6 +93,7 @@ def test_a_denial_is_no_permission() -> None:
         f"arn:aws:secretsmanager:{ACCOUNT}:secret:*",
         f"arn:aws:ecs:{ACCOUNT}:service/*/*",
         f"arn:aws:logs:{ACCOUNT}:log-group:*:*",
+        f"arn:aws:logs:{ACCOUNT}:log-group:*:log-stream:*",
         "arn:aws:*",
     ],
 )
@@ -70,6 +109,7 @@ def test_a_resource_that_names_nothing_is_told(resource: Any) -> None:
         f"arn:aws:ecr:{ACCOUNT}:repository/team/*",
         f"arn:aws:secretsmanager:{ACCOUNT}:secret:token-??????",
         f"arn:aws:logs:{ACCOUNT}:log-group:/ecs/answer:*",
+        f"arn:aws:logs:{ACCOUNT}:log-group:/ecs/answer:log-stream:*",
         "arn:aws:ecr:*:123456789012:repository/team/answer",
         [],
     ],
