@@ -315,6 +315,8 @@ registry = "{1}/live"
 trust = "main"
 [environments.same]
 registry = "{0}/team"
+[environments.near]
+registry = "{0}/live"
 """
 
 
@@ -359,6 +361,27 @@ def test_the_command_copies_the_lock_and_keeps_what_it_copied(
     again = copy_stage(context, to="prod")
     assert [result.status for result in again.results] == [Status.CACHED] * 2
     assert [result.details["bytes"] for result in again.results] == [0, 0]
+
+
+def test_within_one_registry_the_one_who_may_write_there_is_asked_as(
+    context: Context, source: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def login(self: Context, host: str) -> Login:
+        asked.append(f"{self.config.environment.name} {host}")
+        return Login(username="AWS", password=PASSWORD)
+
+    monkeypatch.setattr(Context, "login", login)
+    with ecr(source.address) as registry:
+        file = context.config.file
+        file.write_text(file.read_text().replace(f'"{source.address}/live"', f'"{registry.address}/live"', 1))
+        here = config.load(file, environment="dev")
+        moved = Context(config=here, console=context.console, tier=Tier.MAIN)
+        moved.__dict__["repository_prefix"] = f"{registry.address}/team/small"
+        copy_stage(moved, to="near", dry_run=True)
+        moved.close()
+    assert set(asked) == {f"near {registry.address}"}
 
 
 def test_one_image_that_fails_does_not_hide_the_other(context: Context, registries: tuple[str, str]) -> None:
