@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         given = _parse(words)
         command = commands.by_name(" ".join(filter(None, (given.command, given.action))))
-        stage = command.name.replace(" ", "-")
+        stage = command.stage
         report = _run(command, given, console)
         if as_json:
             console.document(report.document())
@@ -81,7 +81,8 @@ def _run(command: Command, given: argparse.Namespace, console: Console) -> Repor
     console.root, console.environment = config.project.root, config.environment.name
     console.option = f"--env {given.env}" if given.env else ""
     with session.opened(config, console) as context:
-        return session.reported(command, context, lambda: _call(function, context, options), options.get("names", ()))
+        names, dry_run = options.get("names", ()), options.get("dry_run", False)
+        return session.reported(command, context, lambda: _call(function, context, options), names, dry_run=dry_run)
 
 
 def _call(function: Any, context: Context, options: Mapping[str, Any]) -> Report:  # noqa: ANN401 - found by its name in the table

@@ -42,6 +42,11 @@ class Command:
     recorded: bool = False
     guarded: bool = True
 
+    @property
+    def stage(self) -> str:
+        """Return what its reports are called."""
+        return self.name.replace(" ", "-")
+
 
 DEADLINE = Option(flags=("--deadline",), argument="deadline", kind="duration", metavar="20m", help="give up after this time")
 DRY_RUN = Option(flags=("--dry-run",), argument="dry_run", kind="flag", help="show the difference, change nothing")

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from types import FrameType
 
 from trainshed import files, masking, settings
@@ -76,21 +77,21 @@ def confidential(config: Config) -> list[str]:
     return [*(text for value in values for text in masking.texts(value)), *(text for url in addresses for text in masking.logins(url))]
 
 
-def reported(command: Command, context: Context, call: Callable[[], Report], names: Sequence[str] = ()) -> Report:
-    """Run a stage; write what it found, also when it was interrupted."""
+def reported(command: Command, context: Context, call: Callable[[], Report], names: Sequence[str] = (), *, dry_run: bool = False) -> Report:
+    """Run a stage; write what it found, also when it was interrupted. A dry run takes no other run's place in the build's report."""
     interruption = Interrupted("interrupted", next_step="Run the same command again: what is done is not done anew.")
     try:
         report = call()
     except Interrupted as stop:
-        report = Report(stage=command.name.replace(" ", "-"), interrupted=True)
+        report = Report(stage=command.stage, interrupted=True)
         interruption = stop if stop.next_step else interruption
     except TrainshedError as error:
         if command.recorded and context.build_url:  # a build's page tells it; by hand, a wrong word leaves nothing behind
-            _record(context, Report(stage=command.name, results=(failed(command.name, command.name, error),)), names)
+            _record(context, Report(stage=command.stage, results=(failed(command.stage, command.stage, error),)), names)
         raise
-    if process.stopping.is_set():
-        report = Report(stage=report.stage, results=report.results, extra=report.extra, interrupted=True)
-    if command.recorded and not report.extra.get("dry_run"):
+    extra = {**report.extra, **({"dry_run": True} if dry_run else {})}
+    report = replace(report, extra=extra, interrupted=report.interrupted or process.stopping.is_set())
+    if command.recorded and not dry_run:
         _record(context, report, names)
     if command.reports:
         from trainshed.reports.writing import write_reports

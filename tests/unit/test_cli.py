@@ -105,6 +105,15 @@ def test_variables_name_the_file_and_the_environment(
     assert "registry.example.org/ml" in err
 
 
+def test_a_registry_that_is_ecr_is_shown_with_its_account_and_region(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "trainshed.toml").write_text('[environments.dev]\nregistry = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/ml"\n')
+    code, out, err = run(capsys, "--config", str(project / "trainshed.toml"), "--env", "dev", "--json", "config")
+    assert code == 0, err
+    shown = json.loads(out)["values"]["environments.dev.registry"]["value"]
+    assert shown["ecr"] == {"account": "123456789012", "region": "eu-west-1"}
+    assert "account = 123456789012, region = eu-west-1" in err
+
+
 def test_what_to_run_next_is_for_the_environment_that_was_named(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / "trainshed.toml").write_text('[environments.dev]\nregistry = "registry.example.org/ml"\n')
     file = str(project / "trainshed.toml")

@@ -35,7 +35,7 @@ def _worth_a_row(path: str, shown: dict[str, dict[str, Any]]) -> bool:
 
 def _shown(path: str, value: Any) -> Any:  # noqa: ANN401 - any configured value
     if is_dataclass(value) and not isinstance(value, type):
-        return {name: item for name, item in asdict(value).items() if item not in {"", None}}
+        return {name: _shown(path, item) for name, item in asdict(value).items() if item not in ("", None)}
     if isinstance(value, dict):
         return {name: _shown(path, item) for name, item in value.items()}
     if isinstance(value, tuple):
@@ -56,7 +56,7 @@ def _without_password(url: str) -> str:
 
 def _text(value: Any) -> str:  # noqa: ANN401 - any configured value
     if isinstance(value, dict):
-        return ", ".join(f"{name} = {item}" for name, item in value.items()) or "{}"
+        return ", ".join(f"{name} = {_text(item)}" for name, item in value.items()) or "{}"
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "[]"
     return str(value) if value != "" else '""'

@@ -64,7 +64,7 @@ def schedule(context: Context, names: Sequence[str] = (), *, dry_run: bool = Fal
     results = stage.shown(declared, pipelines) if dry_run else stage.run(declared, pipelines)
     if not results:
         context.console.line(f"no schedule is declared for environment {environment.name}")
-    return Report(stage=STAGE, results=tuple(results), extra={"dry_run": True} if dry_run else {})
+    return Report(stage=STAGE, results=tuple(results))
 
 
 def _settings(context: Context, names: Sequence[str]) -> dict[str, Settings]:

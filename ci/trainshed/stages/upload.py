@@ -103,7 +103,7 @@ def upload(context: Context, names: Sequence[str] = (), *, dry_run: bool = False
     with ThreadPoolExecutor(LOOKUPS, thread_name_prefix="upload") as pool:
         jobs = [pool.submit(_uploaded, context, source, each, dry_run=dry_run, ends=ends) for each in stamped]
     results = tuple(job.result() for job in jobs)
-    return Report(stage=STAGE, results=results, extra={"dry_run": True} if dry_run else {})
+    return Report(stage=STAGE, results=results)
 
 
 def ready(context: Context, sdks: Sequence[str]) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from trainshed import cli
+from trainshed import cli, config, session
+from trainshed.commands import by_name
+from trainshed.console import Console
+from trainshed.errors import UsageError
 from trainshed.reports import records
 from trainshed.results import Case, Report, Result, Status
 
@@ -96,3 +100,26 @@ def test_a_plan_for_several_machines_needs_what_they_share(project: Path, capsys
     assert "environment local: its registry is the embedded one: agents on several machines cannot share it" in said.err
     assert f"{project}/trainshed.toml: ledger.url: the ledger is a file" in said.err
     assert said.out == ""
+
+
+def test_a_dry_run_leaves_the_record_of_the_real_run(project: Path) -> None:
+    with session.opened(config.load(project / "trainshed.toml", environment="local"), Console(io.StringIO())) as context:
+        command = by_name("registry copy")
+        session.reported(command, context, lambda: Report(stage="registry-copy", results=(FAILED,)))
+        dry = session.reported(command, context, lambda: Report(stage="registry-copy"), dry_run=True)
+    assert dry.extra == {"dry_run": True}
+    assert [record.report.results for record in records.read(project / "build")] == [(FAILED,)]
+
+
+def test_a_command_that_is_refused_is_recorded_under_the_name_of_its_reports(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUILD_URL", ADDRESS)
+
+    def refused() -> Report:
+        raise UsageError("no lock")
+
+    with (
+        session.opened(config.load(project / "trainshed.toml", environment="local"), Console(io.StringIO())) as context,
+        pytest.raises(UsageError),
+    ):
+        session.reported(by_name("registry copy"), context, refused)
+    assert [record.report.stage for record in records.read(project / "build")] == ["registry-copy"]

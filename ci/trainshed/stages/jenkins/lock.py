@@ -68,7 +68,7 @@ def lock(context: Context, *, commit: str | None = None, branch: str | None = No
         },
     )
     console.end(result)
-    return Report(stage=STAGE, results=(result,), extra={"dry_run": True} if dry_run else {})
+    return Report(stage=STAGE, results=(result,))
 
 
 def fetch(context: Context, build: Build) -> tuple[Lock, bytes] | None:
