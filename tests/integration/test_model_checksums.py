@@ -141,6 +141,21 @@ def test_a_model_that_is_missing_is_gone(context: Context, uri: str) -> None:
         checksum(context, Source(pipeline="training", run_id="run-1", uri=uri))
 
 
+@pytest.mark.parametrize("key", ["cold", "cold-folder/part"])
+def test_a_model_that_a_lifecycle_has_archived_is_refused_although_its_checksum_is_known(
+    context: Context, bucket: S3Client, key: str
+) -> None:
+    bucket.put_object(Bucket=BUCKET, Key=key, Body=b"trained", ChecksumAlgorithm="SHA256")
+    checksum(context, source(key.partition("/")[0]))
+    for kind in ("GLACIER", "DEEP_ARCHIVE"):
+        bucket.put_object(Bucket=BUCKET, Key=key, Body=b"trained", ChecksumAlgorithm="SHA256", StorageClass=kind)
+        with pytest.raises(UsageError, match=f"is archived: {key} is in {kind}") as caught:
+            checksum(context, source(key.partition("/")[0]))
+        assert "GLACIER_IR" in caught.value.next_step
+    bucket.put_object(Bucket=BUCKET, Key=key, Body=b"trained", ChecksumAlgorithm="SHA256", StorageClass="GLACIER_IR")
+    checksum(context, source(key.partition("/")[0]))
+
+
 def test_a_model_that_may_not_be_read_is_told_with_the_permissions_that_are_missing(context: Context, bucket: S3Client) -> None:
     bucket.put_object(Bucket=BUCKET, Key="closed", Body=b"trained")
     denied = {"Effect": "Deny", "Principal": "*", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{BUCKET}/closed"}

@@ -18,17 +18,22 @@ _FAILURES = 5
 _PAUSE = 0.2
 _ABSENT = frozenset({"404", "NoSuchKey", "NoSuchBucket"})
 _CHANGED = "PreconditionFailed"
+_ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """An object as it is now. ``stamp`` changes with its content; ``sha256`` is S3's own, empty where it has none of the whole."""
+    """An object as it is now. ``stamp`` changes with its content; ``sha256`` is S3's own, empty where it has none of the whole.
+
+    ``archive`` is the class of storage out of which it has to be restored before it is read, empty where there is no need.
+    """
 
     key: str
     size: int
     etag: str
     stamp: str
     sha256: str = ""
+    archive: str = ""
 
 
 class S3:
@@ -50,7 +55,7 @@ class S3:
                 return None
             raise
         stamp = "/".join((found["ETag"], str(found["ContentLength"]), found.get("VersionId", "")))
-        return Stored(key=key, size=found["ContentLength"], etag=found["ETag"], stamp=stamp, sha256=_own(found))
+        return Stored(key=key, size=found["ContentLength"], etag=found["ETag"], stamp=stamp, sha256=_own(found), archive=_archive(found))
 
     def below(self, bucket: str, prefix: str) -> Iterator[Stored]:
         """Yield the objects whose keys begin so, page by page; what only marks a folder is none."""
@@ -59,7 +64,7 @@ class S3:
                 for found in page.get("Contents", []):
                     if not found["Key"].endswith("/"):
                         stamp = "/".join((found["ETag"], str(found["Size"]), found["LastModified"].isoformat()))
-                        yield Stored(key=found["Key"], size=found["Size"], etag=found["ETag"], stamp=stamp)
+                        yield Stored(key=found["Key"], size=found["Size"], etag=found["ETag"], stamp=stamp, archive=_archive(found))
         except Refused as error:
             if error.code not in _ABSENT:
                 raise
@@ -124,6 +129,15 @@ def _read(body: Any) -> bytes:  # noqa: ANN401 - botocore's stream
     except (BotoCoreError, HTTPError, OSError) as error:
         raise _Broken(str(error)) from error
     return chunk
+
+
+def _archive(found: dict[str, Any]) -> str:
+    """Return the class of storage that keeps an object from being read, or did until a copy was restored for some days.
+
+    GLACIER_IR does not; of Intelligent-Tiering it is the archive that an object is in.
+    """
+    kind = str(found.get("StorageClass", ""))
+    return str(found.get("ArchiveStatus", "")) or (kind if kind in _ARCHIVES else "")
 
 
 def _own(found: dict[str, Any]) -> str:

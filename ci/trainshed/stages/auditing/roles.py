@@ -73,9 +73,7 @@ _ARN_PARTS = 6
 _TRUST = "Name who may assume it."
 _ACTIONS = "Name the actions that are needed."
 _RESOURCES = "Name the resources that are meant, by ARN."
-_OF_AWS = (
-    "It is AWS's own, which nobody can narrow: attach one in its place that names them; docs/how-to/audit-the-platform.md has an example."
-)
+_OF_AWS = "It is AWS's own, which nobody can narrow: attach one in its place that names them; see docs/how-to/audit-the-platform.md."
 """What to do about a policy such as ``AmazonECSTaskExecutionRolePolicy``."""
 
 

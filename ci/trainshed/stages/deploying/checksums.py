@@ -95,6 +95,7 @@ def _of_store(context: Context, source: Source, stamp: str, known: str) -> tuple
         found = [whole] if whole is not None else list(store.below(bucket, f"{key.rstrip('/')}/"))
         if not found:
             raise _gone(source)
+        _require_readable(source, found)
         now = hashlib.sha256(json.dumps([[each.key, each.stamp] for each in found]).encode()).hexdigest()
         if known and now == stamp:
             return stamp, known
@@ -110,6 +111,17 @@ def _of_store(context: Context, source: Source, stamp: str, known: str) -> tuple
     if whole is not None:
         return now, digests[whole.key]
     return now, of_files((each.removeprefix(f"{key.rstrip('/')}/"), digest) for each, digest in digests.items())
+
+
+def _require_readable(source: Source, found: Iterable[Stored]) -> None:
+    """Refuse a model that a lifecycle has archived: its checksum may be known, but no task that starts could fetch it."""
+    archived = next((each for each in found if each.archive), None)
+    if archived is not None:
+        message = f"the model of run {source.run_id} is archived: {archived.key} is in {archived.archive}, out of which no task can read it"
+        step = (
+            f"Restore it and copy it back, or run `trainshed launch {source.pipeline} --wait`; let the lifecycle use GLACIER_IR for models."
+        )
+        raise UsageError(message, next_step=step)
 
 
 def _place(context: Context, uri: str) -> tuple[str, str]:
