@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import socket
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -102,6 +105,47 @@ def test_a_service_comes_with_a_description_and_golden_predictions_that_hold(pla
     assert (service.name, service.port) == ("greeter", 8080)
     assert service.golden is not None
     assert [request.path for request in golden.load(service.golden)] == ["/predict"]
+
+
+@pytest.mark.sockets
+def test_a_service_answers_in_one_piece_and_lets_a_burst_of_connections_wait(place: Place) -> None:
+    place.init()
+    place.init("greeter", "service")
+    (program,) = place.root.glob("components/greeter/main.py")
+    service: dict[str, Any] = {"__name__": "main"}
+    exec(compile(program.read_text(), program, "exec"), service)  # noqa: S102 - the program that was written
+    pieces: list[bytes] = []
+
+    class Sent(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, piece: Any) -> int:
+            pieces.append(bytes(piece))
+            return len(piece)
+
+    answering: Any = service["Handler"]
+
+    class Handler(answering):  # type: ignore[misc]
+        wfile: Any
+
+        def setup(self) -> None:
+            super().setup()
+            self.wfile.close()
+            self.wfile = io.BufferedWriter(Sent()) if self.wbufsize else Sent()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with service["Server"](("127.0.0.1", 0), Handler) as server, contextlib.ExitStack() as waiting:
+        clients = [waiting.enter_context(socket.create_connection(server.server_address, timeout=5)) for _ in range(64)]
+        clients[0].sendall(b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n")
+        connection, address = server.get_request()
+        with connection:
+            server.finish_request(connection, address)
+    assert len(pieces) == 1
+    assert pieces[0].startswith(b"HTTP/1.1 200")
+    assert pieces[0].endswith(b'{"status": "ok"}')
 
 
 def test_a_project_without_the_base_gets_it_with_its_first_step(project: Path) -> None:
