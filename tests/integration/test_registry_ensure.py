@@ -176,7 +176,7 @@ def test_repositories_are_made_as_promised_and_a_second_run_does_nothing(world: 
     one = found[world.name("one")]
     assert (one.scan_on_push, one.immutable, one.encryption) == (True, True, "KMS")
     assert one.tags == {"project": world.project, "component": "one"}
-    assert promises.problems_of(one, promises.wanted(world.context().config, "one")) == []
+    assert promises.broken(one, promises.wanted(world.context().config, "one")) == {}
     world.door.asked.clear()
     assert [result.status for result in world.ensure().results] == [Status.CACHED] * 2
     assert changing(world.door) == []
@@ -382,3 +382,16 @@ def test_main_keeps_what_it_locks_before_it_locks_it(world: World) -> None:
     for _ in range(2):
         keeping.keep_locked(world.context(), images)
         assert world.context().registry.digest(f"{store.repository}:{keep_tag(digest)}") == digest
+
+
+def test_what_a_service_is_about_to_run_is_kept_though_main_never_locked_it(world: World) -> None:
+    store = world.store("one")
+    digest = store.image(some(10, 8), tag="in-" + "e" * 64 + "-laptop")["digest"]
+    reference, tag = f"{store.repository}@{digest}", f"{store.repository}:{keep_tag(digest)}"
+    plain, laptop = world.context("plain"), world.context(tier=Tier.LAPTOP)
+    keeping.keep_deployed(plain, reference)  # is not ECR: nothing expires there
+    assert plain.registry.digest(tag) is None
+    for _ in range(2):
+        keeping.keep_deployed(laptop, reference)
+        assert laptop.registry.digest(tag) == digest
+    keeping.keep_deployed(laptop, f"registry.example.invalid/one@{digest}")  # nobody's image that is ours to keep

@@ -75,3 +75,16 @@ def keep_locked(context: Context, images: Mapping[str, str]) -> None:
             list(pool.map(lambda image: keep(context, image.repository, image.digest), wanted))
 
     process.interruptible(work)
+
+
+def keep_deployed(context: Context, reference: str) -> None:
+    """Keep an image that a service is about to run, where the environment's registry is ECR: main may never have locked it.
+
+    Where it has its tag already, as all that main locked or `registry copy` brought, nothing may be pushed for it.
+
+    Raises:
+        RemoteError: as `keep`: a service whose image may expire cannot start a task any more one day.
+    """
+    image, registry = references.parse(reference), context.config.environment.registry
+    if registry is not None and registry.ecr is not None and image.host == registry.url.partition("/")[0]:
+        keep(context, image.repository, image.digest)
