@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ _KEYS = ("name", "method", "path", "body", "status", "answer")
 _TOLERANCES = ("tolerance", "relative-tolerance")
 _KNOWN = ("requests", *_TOLERANCES)
 _METHODS = ("GET", "POST", "PUT")
+_FIRST_STATUS, _LAST_STATUS = 100, 599
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +56,8 @@ def parsed(content: str, *, place: str) -> tuple[Golden, ...]:
         UsageError: with all problems, a line each.
     """
     try:
-        document = json.loads(content)
-    except (json.JSONDecodeError, RecursionError) as error:
+        document = json.loads(content, object_pairs_hook=_object, parse_constant=_constant)
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{place}: not JSON: {error}", next_step="Mend the line that is named.") from error
     if not isinstance(document, dict) or not isinstance(document.get("requests"), list) or not document["requests"]:
         message = f'{place}: expected {{"requests": [{{"path": …, "body": …, "answer": …}}]}} with one request or more'
@@ -80,16 +82,30 @@ def compare(golden: Golden, status: int, answer: Any) -> list[str]:  # noqa: ANN
     return [f"{golden.name}: {difference}" for difference in _differences(golden.answer, answer, golden, "answer")]
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"'{name}' is given twice")
+        found[name] = value
+    return found
+
+
+def _constant(name: str) -> float:
+    raise ValueError(f"{name} is no number that an answer could be compared with")
+
+
 def _problems(item: Any) -> list[str]:  # noqa: ANN401 - any JSON document
     if not isinstance(item, dict):
         return ["expected an object"]
     found = [f"unknown key {key}{suggestion(key, _KEYS)}" for key in item if key not in _KEYS]
-    if not isinstance(item.get("path"), str) or not item["path"].startswith("/"):
-        found.append("path: expected text such as /predict")
+    path = item.get("path")
+    if not isinstance(path, str) or not re.fullmatch(r"/[!-~]*", path):
+        found.append("path: expected text such as /predict, quoted as in an address")
     if item.get("method", "GET") not in _METHODS:
         found.append(f"method: expected one of {', '.join(_METHODS)}")
     status = item.get("status", 200)
-    if not isinstance(status, int) or isinstance(status, bool):
+    if not isinstance(status, int) or isinstance(status, bool) or not _FIRST_STATUS <= status <= _LAST_STATUS:
         found.append("status: expected a number such as 200")
     if "answer" not in item:
         found.append("answer: is missing")

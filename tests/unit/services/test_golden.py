@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,21 @@ def test_every_difference_is_named_with_its_place(tmp_path: Path, wanted: Any, g
 
 def test_another_status_is_a_difference(tmp_path: Path) -> None:
     assert golden.compare(one(tmp_path, {}), 503, None) == ["request 1: status 503 instead of 200"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        ('{"path": "/a", "answer": NaN}', "NaN is no number that an answer could be compared with"),
+        ('{"path": "/a", "answer": 1, "answer": 2}', "'answer' is given twice"),
+        ('{"path": "/a b", "answer": 1}', "requests[0]: path: expected text such as /predict"),
+        ('{"path": "/a\\r\\nX: y", "answer": 1}', "requests[0]: path: expected text such as /predict"),
+        ('{"path": "/a", "status": 20, "answer": 1}', "requests[0]: status: expected a number"),
+    ],
+)
+def test_what_no_revision_could_answer_is_refused_before_one_is_rolled_back_for_it(request_: str, said: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)):
+        golden.parsed(f'{{"requests": [{request_}]}}', place="golden.json")
 
 
 def test_a_wrong_file_is_refused_with_all_problems(tmp_path: Path) -> None:
