@@ -14,16 +14,14 @@ from trainshed import files, masking, settings
 from trainshed.commands import Command
 from trainshed.config import Config
 from trainshed.console import Console
-from trainshed.errors import Interrupted, TrainshedError, UsageError
+from trainshed.errors import Interrupted, TrainshedError
 from trainshed.results import Report, Status, failed
-from trainshed.settings import Tier
+from trainshed.stages import trust
 from trainshed.stages.context import Context
 from trainshed.tools import process
-from trainshed.values import TIERS
 
 LAST_MOMENT_SECONDS = 4.0
 _FORCE_SECONDS = 10.0
-_RUNS = {Tier.LAPTOP: "a run on a laptop or of a fork", Tier.PULL_REQUEST: "a run of a pull request or branch", Tier.MAIN: "a run of main"}
 _BOUND = {"string": "", "username-password": "_PSW"}
 """What is added to a bound variable's name where it holds the secret itself; of a file it holds the path."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -35,17 +33,8 @@ def admit(command: Command, config: Config) -> None:
     Raises:
         UsageError: the environment asks for more trust than this run has.
     """
-    tier = settings.tier()
-    trusted = [name for name in config.environments if tier >= _asked(config, name)]
-    name = config.environment.name
-    if not command.guarded or name in trusted:
-        return
-    message = f"environment {name} is for {config.environment.trust} and above, and this is {_RUNS[tier]}"
-    raise UsageError(message, next_step=f"It may use: {', '.join(trusted)}." if trusted else "No environment is open to it.")
-
-
-def _asked(config: Config, environment: str) -> Tier:
-    return Tier(TIERS.index(config.values[f"environments.{environment}.trust"]))
+    if command.guarded:
+        trust.require(config, settings.tier())
 
 
 @contextmanager

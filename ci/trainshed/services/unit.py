@@ -56,20 +56,6 @@ def unit_of(definition: Mapping[str, Any]) -> Unit:
     return Unit(image=image, digest=image.partition("@")[2], model=model, configuration=_digest(settings))
 
 
-def of_document(document: Mapping[str, Any]) -> Unit | None:
-    """Read a unit back from the ledger; None where it holds none, or one that this version does not understand."""
-    try:
-        model = document["model"]
-        return Unit(
-            image=document["image"],
-            digest=document["digest"],
-            model=UnitModel(**model) if model is not None else None,
-            configuration=document["configuration"],
-        )
-    except (KeyError, TypeError):
-        return None
-
-
 def _of_image_or_model(place: str) -> bool:
     if not place.startswith("containerDefinitions."):
         return place.startswith(f"volumes.{rendering.VOLUME}.")

@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import json
-
 from tests.unit.services.test_difference import as_ecs_shows
 from tests.unit.services.test_rendering import IMAGE, MODEL, SHA, definition, service
-from trainshed.services import unit
 from trainshed.services.rendering import Model
 from trainshed.services.unit import UnitModel, unit_of
 
@@ -37,10 +34,3 @@ def test_another_image_model_or_configuration_is_another_unit_and_another_run_or
     assert key not in {unit_of(one).key for one in other}
     same = definition(image=IMAGE.replace("registry", "mirror"), model=Model(uri=MODEL.uri, run_id="8", path=MODEL.path, sha256=SHA))
     assert unit_of(same).key == key
-
-
-def test_a_unit_is_kept_as_json_and_read_back() -> None:
-    for found in (unit_of(definition(model=MODEL)), unit_of(definition())):
-        assert unit.of_document(json.loads(json.dumps(found.document()))) == found
-    assert unit.of_document({"image": "a"}) is None
-    assert unit.of_document({**unit_of(definition(model=MODEL)).document(), "model": {"strange": 1}}) is None

@@ -14,8 +14,7 @@ from trainshed.errors import Interrupted, RemoteError, TrainshedError, UsageErro
 from trainshed.images import components
 from trainshed.pipelines.lock import LockedImage
 from trainshed.results import Report, Result, Status, failed
-from trainshed.settings import Tier
-from trainshed.stages import locking
+from trainshed.stages import locking, trust
 from trainshed.stages.context import Context
 from trainshed.stages.policy import in_force
 from trainshed.stages.registry.promises import keep_tag
@@ -23,7 +22,6 @@ from trainshed.tools.copying import How
 from trainshed.tools.copying import copy as copied
 from trainshed.tools.credentials import Login
 from trainshed.tools.registry import RegistryClient
-from trainshed.values import TIERS
 
 STAGE = "registry-copy"
 _MIB = 1 << 20
@@ -68,7 +66,8 @@ def copy(context: Context, names: Sequence[str] = (), *, to: str | None = None, 
     if not to:
         raise UsageError("registry copy: where to is not said", next_step="Name an environment with --to.")
     target = config.load(context.config.file, environment=to, overrides=settings.own(), policy=in_force(context.config.file))
-    _admit(context, target)
+    trust.require(target, context.tier)
+    _require_other(context.config, target)
     lock = locking.current(context)
     chosen = components.select(sorted(lock.images), names)
     with closing(Context(config=target, console=context.console, tier=context.tier)) as there, _client(context, there) as client:
@@ -81,11 +80,8 @@ def copy(context: Context, names: Sequence[str] = (), *, to: str | None = None, 
     return Report(stage=STAGE, results=tuple(results), extra={"to": to})
 
 
-def _admit(context: Context, target: Config) -> None:
-    own, theirs = context.config.environment, target.environment
-    if context.tier < Tier(TIERS.index(theirs.trust)):
-        message = f"environment {theirs.name} is for {theirs.trust} and above, and this run is trusted less"
-        raise UsageError(message, next_step="Let main's build copy.")
+def _require_other(source: Config, target: Config) -> None:
+    own, theirs = source.environment, target.environment
     if theirs.registry is None:
         message = f"environment {theirs.name} has this machine's own registry: nobody else can pull from it"
         raise UsageError(message, next_step=f"Set environments.{theirs.name}.registry.")

@@ -127,7 +127,8 @@ def _ensured(context: Context, repositories: Repositories, plan: _Plan, *, dry_r
         cause = "; ".join(["all that is promised holds", *gone[:_SHOWN]])
         return Result(name=plan.component, stage=STAGE, status=Status.CACHED, cause=cause, details=details)
     told = changes[0] if len(changes) == 1 else counted(changes, "difference")
-    context.console.start(plan.component, STAGE, told)
+    if not dry_run:
+        context.console.start(plan.component, STAGE, told)
     for change in changes if len(changes) > 1 else ():
         context.console.line(f"  {plan.component}: {change}")
     _require_possible(plan)

@@ -106,11 +106,6 @@ def broken(repository: Repository, wanted: Wanted) -> dict[str, str]:
     return {aspect: text for aspect, text in told.items() if text}
 
 
-def problems_of(repository: Repository, wanted: Wanted) -> list[str]:
-    """Return what of the promise does not hold, a line each."""
-    return list(broken(repository, wanted).values())
-
-
 def statements(policy: Mapping[str, Any] | None) -> frozenset[str]:
     """Return what a policy says, whatever the order and form in which it is written: AWS gives it back in its own.
 

@@ -13,11 +13,10 @@ from trainshed.errors import UsageError
 from trainshed.images import references
 from trainshed.pipelines import lock as locks
 from trainshed.settings import Tier
-from trainshed.stages import locking
+from trainshed.stages import locking, trust
 from trainshed.stages.context import Context
 from trainshed.stages.deploying.records import EVENT
 from trainshed.tools.aws import Refused
-from trainshed.values import TIERS
 
 _ABSENT = "ClusterNotFoundException"
 
@@ -50,10 +49,9 @@ def _all(context: Context, notes: list[str]) -> Iterator[str]:
     yield from _locked(context)
     for place in sharing(context.config):
         yield from _deployed(context, place.environment.name)
-        asked = Tier(TIERS.index(place.environment.trust))
         if place.environment.prediction_service.cluster is None:
             continue  # this machine's own engine holds what its own service runs
-        if context.tier < asked:
+        if place.environment.name not in trust.allowed(place, context.tier):
             notes.append(f"environment {place.environment.name} was not asked what runs: it is for {place.environment.trust} and above")
             continue
         there = context if place is context.config else Context(config=place, console=context.console, tier=context.tier)

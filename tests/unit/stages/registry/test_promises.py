@@ -33,8 +33,8 @@ GOOD = Repository(
 
 
 def test_a_repository_that_keeps_every_promise_has_no_problem() -> None:
-    assert promises.problems_of(GOOD, WANTED) == []
-    assert promises.problems_of(replace(GOOD, kms_key="arn:other"), replace(WANTED, kms_key="")) == []
+    assert promises.broken(GOOD, WANTED) == {}
+    assert promises.broken(replace(GOOD, kms_key="arn:other"), replace(WANTED, kms_key="")) == {}
 
 
 @pytest.mark.parametrize(
