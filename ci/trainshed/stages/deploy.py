@@ -17,6 +17,7 @@ from trainshed.stages.deploying.preparing import Wanted, require_sound
 from trainshed.stages.deploying.standing import short
 from trainshed.stages.deploying.turn import Turn
 from trainshed.stages.deploying.watching import Watch
+from trainshed.stages.registry import keeping
 
 STAGE = "deploy"
 
@@ -154,6 +155,7 @@ def _begun(own: Turn, wanted: Wanted) -> Watch:
     if running is not None and same:
         revision = running.revision
     else:
+        keeping.keep_deployed(context, wanted.image.reference)
         revision = starting.registered(own, wanted.definition, broken=running.revision if running is not None and broken else "")
     records.begun(context, wanted.story(revision))  # before the call: whoever comes after a kill knows whose deployment it is
     if running is None:

@@ -8,8 +8,9 @@ import pytest
 from tests.support.deploying import SERVICE, Desk
 from tests.support.scripted_ecs import Refusal, ScriptedEcs, complete, forget, scripted, trip, wait
 from tests.support.scripted_ecs import client as ecs_client
-from trainshed.errors import NothingSelected, UsageError
+from trainshed.errors import NothingSelected, RemoteError, UsageError
 from trainshed.results import Status
+from trainshed.stages.context import Context
 from trainshed.tools.ecs import Ecs
 
 pytestmark = pytest.mark.sockets
@@ -268,3 +269,13 @@ def test_a_tree_that_changed_since_the_lock_is_not_deployed(desk: Desk) -> None:
     with pytest.raises(UsageError, match="stale"):
         desk.deploy()
     assert desk.ecs.requests == []
+
+
+def test_an_image_that_cannot_be_kept_is_not_deployed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_context: Context, reference: str) -> None:
+        assert reference.startswith("127.0.0.1:5000/small/answer@sha256:")
+        raise RemoteError("forbidden", next_step="Ask for the permission.")
+
+    monkeypatch.setattr("trainshed.stages.deploy.keeping.keep_deployed", refused)
+    assert desk.result().message.startswith("forbidden")
+    assert desk.ecs.changes() == []
