@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -234,3 +235,14 @@ def test_a_change_that_is_refused_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="cannot be empty"):
         house.act("DescribeServices", services=[])
     house.controller.end()
+
+
+def test_a_service_that_cannot_start_takes_no_other_ones_history(tmp_path: Path) -> None:
+    store, now = Store(tmp_path / "state.json"), time.time()
+    for number in range(210):
+        task = Task(**{**OLD_TASK, "id": f"{number}", "status": "STOPPED", "stopped": now + number})  # type: ignore[arg-type]
+        task.service = "quiet" if number < 5 else "loud"
+        store.tasks[task.id] = task
+    with store.changing():
+        pass
+    assert sorted(store.tasks, key=int) == [*map(str, range(5)), *map(str, range(110, 210))]

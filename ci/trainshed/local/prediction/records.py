@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -320,9 +320,10 @@ class Store:
 
     def _forget(self) -> None:
         due = time.time() - _STOPPED_SECONDS
-        gone = sorted((task for task in self.tasks.values() if task.gone), key=lambda task: task.stopped)
-        for number, task in enumerate(reversed(gone)):
-            if number >= _STOPPED_KEPT or task.stopped < due:
+        kept: Counter[tuple[str, str]] = Counter()
+        for task in sorted((task for task in self.tasks.values() if task.gone), key=lambda task: task.stopped, reverse=True):
+            kept[task.cluster, task.service] += 1  # one service that cannot start takes no other one's history
+            if kept[task.cluster, task.service] > _STOPPED_KEPT or task.stopped < due:
                 del self.tasks[task.id]
 
     def _write(self, document: bytes) -> None:
