@@ -369,7 +369,12 @@ def test_rules_of_the_cache_are_made_for_mirrors_in_this_registry(world: World) 
     world.lifecycle.rules["quay"]["upstreamRegistryUrl"] = "public.ecr.aws"
     found = by_name(world.ensure().results)
     assert found["mirror docker.io"].status is Status.CACHED
-    assert "is for public.ecr.aws" in found["mirror quay.io"].message
+    assert "is for public.ecr.aws, not for quay.io" in found["mirror quay.io"].message
+    for path, status in (("ROOT", Status.CACHED), ("library", Status.FAILED)):
+        world.lifecycle.rules["hub"]["upstreamRepositoryPrefix"] = path
+        found = by_name(world.ensure().results)
+        assert found["mirror docker.io"].status is status
+    assert "is for registry-1.docker.io/library, not for registry-1.docker.io" in found["mirror docker.io"].message
 
 
 def test_main_keeps_what_it_locks_before_it_locks_it(world: World) -> None:

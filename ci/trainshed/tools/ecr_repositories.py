@@ -49,11 +49,12 @@ class Repository:
 
 @dataclass(frozen=True, kw_only=True)
 class PullThrough:
-    """A rule of the pull-through cache: what is pulled as ``prefix/…`` comes from ``upstream``."""
+    """A rule of the pull-through cache: what is pulled as ``prefix/…`` comes from ``upstream``, there from below ``path`` if not empty."""
 
     prefix: str
     upstream: str
     credential: str = ""
+    path: str = ""
 
 
 class Repositories:
@@ -138,7 +139,10 @@ class Repositories:
         """Return the rules of the registry's pull-through cache, by prefix."""
         return {
             rule["ecrRepositoryPrefix"]: PullThrough(
-                prefix=rule["ecrRepositoryPrefix"], upstream=rule["upstreamRegistryUrl"], credential=rule.get("credentialArn", "")
+                prefix=rule["ecrRepositoryPrefix"],
+                upstream=rule["upstreamRegistryUrl"],
+                credential=rule.get("credentialArn", ""),
+                path=rule.get("upstreamRepositoryPrefix", "").removesuffix("ROOT"),
             )
             for page in self._aws.pages("ecr", "describe_pull_through_cache_rules", registryId=self._account)
             for rule in page.get("pullThroughCacheRules", ())

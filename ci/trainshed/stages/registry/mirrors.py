@@ -49,8 +49,9 @@ def _ensured(  # noqa: PLR0913 - what one rule is made of
 ) -> Result:
     upstream = _UPSTREAM.get(host, host)
     if isinstance(rule, PullThrough):
-        if rule.upstream.removeprefix("https://") != upstream:
-            message = f"pull-through cache rule {rule.prefix}: is for {rule.upstream}, not for {upstream}, and ECR cannot change that"
+        found = "/".join(part for part in (rule.upstream.removeprefix("https://"), rule.path) if part)
+        if found != upstream:  # a mirror keeps the paths: a rule for a part of the upstream is none
+            message = f"pull-through cache rule {rule.prefix}: is for {found}, not for {upstream}, and ECR cannot change that"
             raise UsageError(message, next_step="Delete the rule and run it again, or give bases.mirrors another prefix.")
         return Result(name=name, stage=stage, status=Status.CACHED, cause=f"rule {rule.prefix} is there")
     if host not in _OPEN:
