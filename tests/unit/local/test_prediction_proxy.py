@@ -207,6 +207,13 @@ def test_a_body_without_a_sound_length_is_refused(front: Front, head: str) -> No
         assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
 
 
+@pytest.mark.parametrize("path", ["/\u00fc", "/a\x01b"])
+def test_a_path_that_no_task_could_be_asked_for_is_refused(front: Front, path: str) -> None:
+    with socket.create_connection(("127.0.0.1", front.port), timeout=60) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
+
+
 def test_a_port_of_its_own_is_taken_and_given_back() -> None:
     front = Front(0, Targets())
     front.start()

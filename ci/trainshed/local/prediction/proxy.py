@@ -130,6 +130,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _forward(self) -> None:
         try:
+            if not (self.path.isascii() and self.path.isprintable()):
+                raise ValueError("the path has characters that are to be encoded")
             body = self._body()
         except ValueError as error:
             self.close_connection = True
