@@ -130,9 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _forward(self) -> None:
         try:
-            if not (self.path.isascii() and self.path.isprintable()):
-                raise ValueError("the path has characters that are to be encoded")
-            body = self._body()
+            body = self._asked()
         except ValueError as error:
             self.close_connection = True
             self._say(400, str(error))
@@ -216,6 +214,12 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
         self.wfile.flush()
+
+    def _asked(self) -> bytes:
+        """Return the body of a request that a task can be asked."""
+        if not (self.path.isascii() and self.path.isprintable()):
+            raise ValueError("the path has characters that are to be encoded")
+        return self._body()
 
     def _body(self) -> bytes:
         if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
