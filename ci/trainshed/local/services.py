@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,13 +159,22 @@ class Embedded:
     def _server(self, name: str, host: str) -> Daemon:
         folder = self.state.resolve() / name
         module = [settings.interpreter(), "-m", f"trainshed.local.{name}"]
+        # One of an older Trainshed would not know what is asked of it. Kubeflow's goes on: its runs would end with it.
+        version = json.dumps([*module, str(folder), host, _code(name)]) if name == PREDICTION else ""
         return Daemon(
             name=name,
             folder=folder,
             command=lambda port: [*module, "--state", str(folder), "--port", str(port), "--engine", host],
+            version=version,
             ready=lambda port: _answers(port, _READY_PATH[name]),
             preferred=_PREFERRED[name],
         )
+
+
+def _code(name: str) -> str:
+    """Return a digest of a server's own modules."""
+    sources = sorted((Path(__file__).parent / name).glob("*.py"))
+    return hashlib.sha256(b"\0".join(part for file in sources for part in (file.name.encode(), file.read_bytes()))).hexdigest()
 
 
 def _configure_registry(folder: Path, port: int) -> None:

@@ -165,3 +165,19 @@ def test_a_server_is_told_its_folder_port_and_engine(
             host,
         ]
     ]
+
+
+def test_a_prediction_service_of_an_older_trainshed_is_started_anew(embedded: Embedded, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert host
+    wanted: list[str] = []
+
+    def ensure(daemon: Daemon, **_: object) -> Running:
+        wanted.append(daemon._fingerprint(1))
+        return Running(pid=1, start="1", port=1, fingerprint="")
+
+    monkeypatch.setattr(Daemon, "ensure", ensure)
+    embedded.prediction_address()
+    embedded.prediction_address()
+    monkeypatch.setattr(services, "_code", lambda name: f"another {name}")
+    embedded.prediction_address()
+    assert wanted[0] == wanted[1] != wanted[2]
