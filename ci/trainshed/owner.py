@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 from functools import cache
 from pathlib import Path
@@ -42,6 +43,16 @@ def mark() -> str:
     """Return the mark of this process: ``HOST:PID:START``, for leases and for labels on containers."""
     pid = os.getpid()
     return f"{host()}:{pid}:{start_time(pid) or 0}"
+
+
+def person() -> str:
+    """Name who runs this, for people: ``USER@HOST``."""
+    number = os.getuid()
+    try:
+        name = pwd.getpwuid(number).pw_name
+    except KeyError:  # a container's number may have no name
+        name = str(number)
+    return f"{name}@{socket.gethostname()}"
 
 
 def alive(owner: str) -> bool | None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import pwd
+import socket
 import time
 from pathlib import Path
 
@@ -82,6 +84,13 @@ def test_text_that_is_not_there_or_not_utf8_is_refused_with_its_name(tmp_path: P
         files.read_text(tmp_path / "bad", what="a note")
     with pytest.raises(UsageError, match="missing: a note cannot be read: No such file"):
         files.read_text(tmp_path / "missing", what="a note")
+
+
+def test_a_person_is_named_by_user_and_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    user, _, host = owner.person().partition("@")
+    assert (user, host) == (pwd.getpwuid(os.getuid()).pw_name, socket.gethostname())
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 9)
+    assert owner.person() == f"{2**31 - 9}@{host}"
 
 
 def test_an_owner_is_known_as_alive_dead_or_elsewhere() -> None:

@@ -22,6 +22,7 @@ CHECKS: Mapping[str, Callable[[Context], Finding]] = {
     "structure test": machine.structure_test,
     "network": machine.way_out,
     "ledger": machine.ledger,
+    "aws": services.aws,
     "registry": services.registry,
     "scan sources": services.scan_sources,
     "kubeflow": services.kubeflow,

@@ -276,3 +276,28 @@ def test_a_login_that_ends_within_a_day_is_warned_of(make: Callable[..., Context
     assert ", as me@example.org, until " in found.text
     assert ("the login ends soon" in found.warning) is warned
     assert "the server is old" in found.warning
+
+
+AWS = """
+[environments.dev]
+registry = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/ml"
+[environments.dev.aws]
+account = "123456789012"
+"""
+
+
+@pytest.mark.parametrize(
+    ("account", "said"), [("123456789012", "account 123456789012, as arn:me"), ("210987654321", "expected 123456789012")]
+)
+def test_whose_aws_it_is_is_told_before_any_work(make: Callable[..., Context], account: str, said: str) -> None:
+    asked = SimpleNamespace(identity=lambda: SimpleNamespace(account=account, arn="arn:me"))
+    context = make("dev", AWS, aws=asked)
+    if account != context.config.environment.aws.account:
+        with pytest.raises(UsageError, match=said):
+            services.aws(context)
+    else:
+        assert services.aws(context).text == said
+
+
+def test_an_environment_without_aws_asks_it_nothing(make: Callable[..., Context]) -> None:
+    assert services.aws(make()).text == "not used"

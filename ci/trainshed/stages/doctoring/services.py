@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trainshed.findings.ecr import BASIC
-from trainshed.stages import login
+from trainshed.stages import accounts, login
 from trainshed.stages.doctoring.finding import Finding
 from trainshed.stages.doctoring.machine import registry_program
 
@@ -22,6 +22,17 @@ def registry(context: Context) -> Finding:
         context.registry.ping(host)
     found = [registry_program(context).text] if wanted is None else []
     return Finding(text=", ".join([*found, *(f"{host} answers" for host in hosts)]))
+
+
+def aws(context: Context) -> Finding:
+    """Check that the credentials are good, may take `aws.role`, and are of `aws.account`; say whose they are."""
+    environment = context.config.environment
+    wanted, registry = environment.aws, environment.registry
+    used = (registry is not None and registry.ecr is not None) or environment.prediction_service.cluster is not None
+    if not used and not any((wanted.account, wanted.role, wanted.endpoint_url, environment.audit.buckets, environment.audit.roles)):
+        return Finding(text="not used")
+    found = accounts.asking(context)
+    return Finding(text=f"account {found.account}, as {found.arn}")
 
 
 def scan_sources(context: Context) -> Finding:
