@@ -208,7 +208,6 @@ def test_a_secret_is_named_in_each_of_the_ways_that_ecs_knows(world: World) -> N
         ({"subnets": ("subnet-0aaa",)}, "network.subnets: there is no subnet subnet-0aaa"),
         ({"security_groups": ("sg-0aaa",)}, "network.security-groups: there is no security group sg-0aaa"),
         ({"deployment": spec.Deployment(alarms=("errors", "none"))}, "deployment.alarms: 1 alarm missing: none"),
-        ({"deployment": spec.Deployment(alarms=("ringing",))}, "deployment.alarms: in state ALARM already: ringing"),
         ({"memory": 100}, "memory: Fargate has no size of cpu 256 with memory 100"),
         ({"golden": Path("golden.json")}, "load-balancer.address: is missing"),
         ({"target_group": f"arn:aws:elasticloadbalancing:{REGION}:{ACCOUNT}:targetgroup/x/73e2d6bc24d8a067"}, "there is no target group"),
@@ -345,6 +344,11 @@ def test_aws_out_of_order_is_no_problem_of_the_files(world: World, monkeypatch: 
     with pytest.raises(RemoteError, match="ThrottlingException"):
         world.verify()
     assert "ThrottlingException" in "".join(world.problems(task_role="nobody")), "what is wrong is told beside it"
+
+
+def test_an_alarm_that_rings_already_stands_in_the_way_of_neither_a_mend_nor_a_rollback(world: World) -> None:
+    (note,) = world.verify(deployment=spec.Deployment(alarms=("errors", "ringing"))).notes
+    assert note == "answer: deployment.alarms: in state ALARM already: ringing; ECS heeds no alarm during this deployment"
 
 
 def test_a_single_image_is_held_to_the_architecture_too(world: World) -> None:
