@@ -74,3 +74,17 @@ def test_a_revision_that_answers_wrongly_is_rolled_back(sample: Sample, deployed
     assert "golden prediction twice: answer.twice is 63 instead of 42" in result["message"]
     assert f"rolled back to {deployed['revision']}" in result["message"]
     assert predict(deployed, 6) == {"twice": 12}
+
+
+def test_autoscaling_owns_the_count_on_this_machine_too(sample: Sample, deployed: dict[str, Any]) -> None:
+    file = "components/answer/service.yaml"
+    kept = (sample.root / file).read_text()
+    lines = [line for line in kept.splitlines() if not line.startswith("count:")]
+    try:
+        sample.write(file, "\n".join([*lines, "autoscaling: {min: 1, max: 3, cpu: 60}", ""]))
+        scaled = sample.green("deploy", "answer").result("deploy", "answer")
+        assert any("autoscaling" in change for change in scaled["changes"])
+        assert sample.green("deploy", "answer").result("deploy", "answer")["status"] == "cached"
+    finally:
+        sample.write(file, kept)
+    assert predict(deployed, 7) == {"twice": 14}

@@ -32,14 +32,12 @@ class Found:
 
 
 def look(ecs: Ecs, service: Service) -> Found:
-    """Compare what autoscaling does with what is asked for. The embedded service has none.
+    """Compare what autoscaling does with what is asked for.
 
     Raises:
         Refused: it may not be asked, and the service wants it.
     """
     wanted = rendering.scaling(service, ecs.cluster)
-    if ecs.embedded:
-        return Found()
     try:
         target = _target(ecs, service)
         policies = _policies(ecs, service) if target is not None and wanted is not None else []
