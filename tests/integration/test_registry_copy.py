@@ -10,8 +10,8 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -358,6 +358,11 @@ def test_the_command_copies_the_lock_and_keeps_what_it_copied(
         there = f"{registries[1]}/live/small/{name}"
         assert client.digest(f"{there}:{keep_tag(image.digest)}") == image.digest
     assert report.results[0].details["sent"] == 4
+    with closing(Context(config=config.load(context.config.file, environment="prod"), console=context.console, tier=Tier.MAIN)) as prod:
+        deployed = locking.here(prod, "one", locked["one"])
+        assert deployed == replace(locked["one"], reference=f"{registries[1]}/live/small/one@{locked['one'].digest}")
+        lost = replace(locked["one"], digest=f"sha256:{'0' * 64}")
+        assert locking.here(prod, "one", lost) == lost
     again = copy_stage(context, to="prod")
     assert [result.status for result in again.results] == [Status.CACHED] * 2
     assert [result.details["bytes"] for result in again.results] == [0, 0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainshed.images.components import discover
@@ -64,6 +64,14 @@ def current(context: Context) -> Lock:
     place = context.config.project.shown(path(context))
     lock.require_current(taken.plan_digest(lock.images), place=place)
     return lock
+
+
+def here(context: Context, component: str, image: LockedImage) -> LockedImage:
+    """Return a locked image as the environment's own registry has it, where `registry copy` brought it there; else as it is locked."""
+    own = f"{context.repository_prefix}/{component}@{image.digest}" if context.config.environment.registry is not None else image.reference
+    if own == image.reference or context.registry.digest(own) != image.digest:
+        return image
+    return replace(image, reference=own)
 
 
 @dataclass(frozen=True, kw_only=True)
