@@ -111,7 +111,7 @@ def test_a_registry_that_is_ecr_is_shown_with_its_account_and_region(project: Pa
     assert code == 0, err
     shown = json.loads(out)["values"]["environments.dev.registry"]["value"]
     assert shown["ecr"] == {"account": "123456789012", "region": "eu-west-1"}
-    assert "account = 123456789012, region = eu-west-1" in err
+    assert "ecr = {account = 123456789012, region = eu-west-1}" in err
 
 
 def test_what_to_run_next_is_for_the_environment_that_was_named(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,7 +56,7 @@ def _without_password(url: str) -> str:
 
 def _text(value: Any) -> str:  # noqa: ANN401 - any configured value
     if isinstance(value, dict):
-        return ", ".join(f"{name} = {_text(item)}" for name, item in value.items()) or "{}"
+        return ", ".join(f"{name} = {f'{{{_text(item)}}}' if isinstance(item, dict) else item}" for name, item in value.items()) or "{}"
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "[]"
     return str(value) if value != "" else '""'
