@@ -20,7 +20,7 @@ from trainshed.local.prediction.proxy import Targets
 from trainshed.local.prediction.records import Service, Store, Task
 from trainshed.local.prediction.vault import Vault
 
-_EAGER, _CALM = 0.25, 1.0
+_EAGER, _CALM = 0.1, 1.0
 _DRAIN_SECONDS = 30.0
 _STOP_SECONDS = 5
 _ENDING_SECONDS = 1
