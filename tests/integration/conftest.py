@@ -41,6 +41,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         Embedded(STATE).private_engine.end()
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests measured, from whichever worker: figures of a run that nobody reads again are worth little."""
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", "") == "call":
+                for name, value in report.user_properties:
+                    terminalreporter.write_line(f"{report.nodeid}: {name}: {value}")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the long files of the alphabet's end: a worker that took one last would work alone."""
     items.sort(key=lambda item: item.path.stem not in _LONG)

@@ -16,6 +16,9 @@ from trainshed.settings import Tier
 from trainshed.stages.context import Context
 from trainshed.tools.kubeflow_records import Artifact, Run
 
+BREAKER = 3
+"""Failed tasks that trip the circuit breaker of ECS at the least."""
+
 
 def test_one_call_changes_a_service_whatever_changes_of_it(world: World) -> None:
     """Rule 2: two calls make two deployments, of which the first is reported as failed about half the time."""
@@ -35,12 +38,16 @@ def test_one_call_changes_a_service_whatever_changes_of_it(world: World) -> None
 
 def test_a_rollback_of_ecs_is_a_failure_though_the_service_is_stable_again(world: World) -> None:
     """Rules 3 and 4: stable is what a service also is after its circuit breaker; the reasons and the log are shown."""
+    group = f"/small/{world.name}"
+    client("logs", world.gateway.url).create_log_group(logGroupName=group)
+    world.service(logs={"group": group})
     good = world.green()
     world.lock(2, EXIT="7")
     done = world.deploy()
     result = world.result(done)
     assert (done.code, result["status"]) == (1, "failed")
     assert "circuit breaker" in result["message"]
+    assert "no model to serve" in (world.root / result["log"]).read_text()
     assert "exit code 7" in result["message"]
     assert good["revision"] in result["message"]
     state = world.settled()
@@ -65,10 +72,7 @@ def test_the_first_stopped_task_ends_a_deployment_that_shall_fail_early(world: W
     assert good["revision"] in result["message"]
     assert world.settled()["taskDefinition"].endswith(good["revision"])
     assert world.serves() == ("1", "1")
-    ecs = world.server.client()
-    stopped = ecs.list_tasks(cluster="default", serviceName=world.name, desiredStatus="STOPPED")["taskArns"]
-    tasks = ecs.describe_tasks(cluster="default", tasks=stopped)["tasks"]
-    assert sum(task["containers"][0].get("exitCode") == 7 for task in tasks) < 3
+    assert sum(task["containers"][0].get("exitCode") == 7 for task in world.tasks("STOPPED")) < BREAKER
 
 
 def test_a_count_that_autoscaling_owns_is_left_alone(world: World) -> None:
@@ -92,50 +96,47 @@ def test_old_revisions_are_deregistered_last_and_never_what_runs_or_is_gone_back
     """Rule 7, also after a rollback of ECS: others deregister the revision that runs."""
     monkeypatch.setenv("TRAINSHED_ENVIRONMENTS_PROD_PREDICTION_SERVICE_KEEP_REVISIONS", "1")
     made = []
-    for number in range(1, 5):
-        world.service(environment={"VERSION": str(number)})
+    for number in (1, 2, 3):
+        world.gateway.requests.clear()
+        world.service(environment={"VERSION": str(number)}, golden="golden.json")
         world.green()
-        made.append(world.settled()["taskDefinition"])
+        made.append(world.state()["taskDefinition"])
+    assert [world.active(revision) for revision in made] == [False, True, True]
     actions = [action for action, _ in world.gateway.asked()]
-    assert "DeregisterTaskDefinition" in actions
-    first = actions.index("DeregisterTaskDefinition")
-    assert actions[:first].count("RegisterTaskDefinition") >= 3
-    assert world.active(made[-1])
-    assert world.active(made[-2])
-    assert not world.active(made[0])
-    world.service(environment={"VERSION": "5", "EXIT": "7"})
+    assert world.gateway.asked("DeregisterTaskDefinition") == [("DeregisterTaskDefinition", {"taskDefinition": made[0]})]
+    assert actions[-1] == "DeregisterTaskDefinition"
+    world.service(environment={"VERSION": "4", "EXIT": "7"})
     assert world.deploy().code == 1
-    runs = world.settled()["taskDefinition"]
-    assert runs == made[-1]
-    assert world.active(runs)
-    assert world.active(made[-2])
-    assert world.serves() == ("1", "4")
+    assert world.settled()["taskDefinition"] == made[-1]
+    assert [world.active(revision) for revision in made] == [False, True, True]
+    assert world.serves() == ("1", "3")
 
 
-def test_the_digest_that_runs_is_read_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_digest_that_runs_is_read_back(world: World) -> None:
     """Rule 8: success is the digest of the lock in the running tasks, not that ECS says so."""
-    digest = world.lock(3)
-    result = world.green()
-    assert result["digest"] == digest
-    (task,) = world.server.client().list_tasks(cluster="default", serviceName=world.name)["taskArns"]
-    told = world.server.client().describe_tasks(cluster="default", tasks=[task])["tasks"][0]
-    assert told["containers"][0]["imageDigest"] == digest
-    asked = [action for action, _ in world.gateway.asked()]
-    assert "DescribeTasks" in asked
-    other = "sha256:" + "7" * 64
-    from trainshed.tools import ecs
+    good = world.green()
+    other = world.images.reference(3)
 
-    real = ecs._container
-    monkeypatch.setattr("trainshed.tools.ecs._container", lambda document: real({**document, "imageDigest": other}))
-    world.lock(4)
+    def another(asked: dict[str, Any]) -> dict[str, Any]:
+        return {**asked, "containerDefinitions": [{**one, "image": other} for one in asked["containerDefinitions"]]}
+
+    world.gateway.changed["RegisterTaskDefinition"] = another
+    wanted = world.lock(2)
     done = world.deploy()
-    assert done.code == 1
-    assert other in world.result(done)["message"]
-    monkeypatch.undo()
+    result = world.result(done)
+    assert (done.code, result["status"]) == (1, "failed")
+    assert f"runs {other.partition('@')[2]}, not {wanted}" in result["message"]
+    assert f"rolled back to {good['revision']}" in result["message"]
+    assert world.serves() == ("1", "1")
+    world.gateway.changed.clear()
+    assert world.green()["digest"] == wanted
+    (task,) = (one for one in world.tasks() if one["lastStatus"] == "RUNNING")
+    assert task["containers"][0]["imageDigest"] == wanted
+    assert world.serves() == ("2", "1")
 
 
 def test_wrong_golden_predictions_bring_the_revision_before_back(world: World) -> None:
-    world.service(golden="golden.json")
+    world.service(golden="golden.json", deployment={"fail-early": True})
     good = world.green()
     world.lock(2, FACTOR="3")
     done = world.deploy()

@@ -1,7 +1,7 @@
 """An environment like production on loopback: one gateway for all of AWS, behind it the embedded Prediction Service and moto.
 
-The gateway counts what is asked, can cut the network, and can do something at a certain request; at ``/front/NAME/…`` it has the
-service's own address, which is known before the service is.
+The gateway counts what reaches ECS, can cut the network, and can do something at a certain request, also lose or change it; at
+``/front/NAME/…`` it has the service's own address, which is known before the service is.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing
 EMBEDDED = ("AmazonEC2ContainerServiceV20141113", "Logs_20140328", "secretsmanager")
 CHANGING = ("CreateService", "UpdateService")
 CLUSTER, POLL = "default", 0.2
+_OWN = frozenset({"connection", "transfer-encoding", "content-length"})
 _DOCKERFILE = """FROM {base}
 ENV IMAGE={number} {switches}
 COPY program.py /program.py
@@ -110,17 +111,24 @@ class Images:
 
 @dataclass
 class Trap:
-    """What is done at the ``nth`` request of an action: before it is sent on, or after it was answered and before that is told."""
+    """What is done once, at the next request of an action: before it is sent on, or after it was answered and before that is told.
+
+    ``lost``: nobody hears of it: a request is not sent on, an answer not told.
+    """
 
     action: str
     do: Callable[[], object]
-    nth: int = 1
     after: bool = False
+    lost: bool = False
 
 
 @dataclass
 class Gateway:
-    """The one address of AWS. ``furniture`` is what services stand on; ``requests`` are what ECS was asked, in its order."""
+    """The one address of AWS.
+
+    ``furniture`` is what services stand on; ``requests`` are those that reached ECS, in their order; ``changed`` puts other words
+    into its ears, by action.
+    """
 
     upstream: str
     others: str
@@ -128,6 +136,7 @@ class Gateway:
     furniture: Mapping[str, Any] = field(default_factory=dict)
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     traps: list[Trap] = field(default_factory=list)
+    changed: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = field(default_factory=dict)
     away: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -136,6 +145,7 @@ class Gateway:
         with self.lock:
             self.requests.clear()
             self.traps.clear()
+            self.changed.clear()
         self.away.clear()
 
     def changes(self) -> list[str]:
@@ -147,12 +157,22 @@ class Gateway:
         with self.lock:
             return [one for one in self.requests if action in {"", one[0]}]
 
-    def note(self, action: str, body: bytes) -> list[Trap]:
-        """Keep a request; return what is to be done at it."""
+    def sprung(self, action: str, *, after: bool) -> bool:
+        """Do what is to be done at a request, once; tell whether it goes no further."""
         with self.lock:
-            self.requests.append((action, json.loads(body or b"{}")))
-            seen = sum(1 for known, _ in self.requests if known == action)
-            return [trap for trap in self.traps if trap.action == action and trap.nth == seen]
+            found = [trap for trap in self.traps if (trap.action, trap.after) == (action, after)]
+            self.traps = [trap for trap in self.traps if trap not in found]
+        for trap in found:
+            trap.do()
+        return self.away.is_set() or any(trap.lost for trap in found)
+
+    def heard(self, action: str, body: bytes) -> bytes:
+        """Keep a request that reaches ECS; return it as ECS hears it."""
+        document = json.loads(body or b"{}")
+        with self.lock:
+            self.requests.append((action, document))
+            change = self.changed.get(action)
+        return json.dumps(change(document)).encode() if change is not None else body
 
 
 @contextlib.contextmanager
@@ -197,22 +217,19 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             name, _, rest = self.path.removeprefix("/front/").partition("/")
             self._forward(_front(door.upstream, name), f"/{rest}", body)
             return
-        traps = door.note(action, body) if service == EMBEDDED[0] else []
-        for trap in traps:
-            if not trap.after:
-                trap.do()
-        if door.away.is_set():
+        ecs = action if service == EMBEDDED[0] else ""
+        if door.sprung(ecs, after=False):
             self.close_connection = True
             return
-        target = door.upstream if service in EMBEDDED or self.path.startswith("/_embedded/") else door.others
-        self._forward(target, self.path, body, traps)
+        target = door.upstream if service in EMBEDDED else door.others
+        self._forward(target, self.path, door.heard(ecs, body) if ecs else body, ecs)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815 - the library's names
 
-    def _forward(self, target: str, path: str, body: bytes, traps: list[Trap] | None = None) -> None:
+    def _forward(self, target: str, path: str, body: bytes, action: str = "") -> None:
         connection = http.client.HTTPConnection(urllib.parse.urlsplit(target).netloc, timeout=120)
         try:
-            kept = {name: value for name, value in self.headers.items() if name.lower() not in {"connection", "transfer-encoding"}}
+            kept = {name: value for name, value in self.headers.items() if name.lower() not in _OWN}
             connection.request(self.command, path, body=body or None, headers=kept)
             answer = connection.getresponse()
             content = answer.read()
@@ -221,15 +238,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         finally:
             connection.close()
-        for trap in traps or ():
-            if trap.after:
-                trap.do()
-        if self.server.gateway.away.is_set():
+        if self.server.gateway.sprung(action, after=True):
             self.close_connection = True
             return
         self.send_response(answer.status)
         for name, value in answer.getheaders():
-            if name.lower() not in {"connection", "transfer-encoding", "content-length", "date", "server"}:
+            if name.lower() not in {*_OWN, "date", "server"}:
                 self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -382,6 +396,17 @@ class World:
         found = self.server.client().describe_services(cluster=CLUSTER, services=[self.name])["services"]
         return dict(found[0]) if found else {}
 
+    def tasks(self, status: str = "RUNNING") -> list[dict[str, Any]]:
+        """Return the service's tasks that shall run, or that shall not."""
+        ecs = self.server.client()
+        arns = ecs.list_tasks(cluster=CLUSTER, serviceName=self.name, desiredStatus=status)["taskArns"]  # type: ignore[arg-type]
+        return [dict(task) for task in ecs.describe_tasks(cluster=CLUSTER, tasks=arns)["tasks"]] if arns else []
+
+    def rollouts(self) -> list[str]:
+        """Return how the service's deployments stand, all that ECS ever began, the newest first."""
+        found = self.server.client().list_service_deployments(cluster=CLUSTER, service=self.name)["serviceDeployments"]
+        return [one["status"] for one in found]
+
     def settled(self) -> dict[str, Any]:
         """Return the service once what it works towards is complete, and nothing else of it runs."""
         seen: dict[str, Any] = {}
@@ -408,9 +433,14 @@ class World:
 
     def faults(self, *wanted: Mapping[str, Any]) -> None:
         """Have the Prediction Service fail so from now on; none takes all faults away."""
-        host = self.server.url.removeprefix("http://")
-        status, body = ask(host, "PUT", "/_embedded/faults", json.dumps(list(wanted)).encode(), {"Content-Type": "application/json"})
-        assert status < http.HTTPStatus.BAD_REQUEST, body
+        self.server.faults(*wanted)
+
+    def struck(self) -> list[dict[str, Any]]:
+        """Return the faults that are on, with how often each was ``taken``."""
+        status, body = ask(self.server.url.removeprefix("http://"), "GET", "/_embedded/faults")
+        assert status == http.HTTPStatus.OK, body
+        found: list[dict[str, Any]] = json.loads(body)
+        return found
 
     def ledger(self) -> list[tuple[str, str]]:
         """Return the revisions and states that the ledger has of the service, the newest first."""
@@ -421,9 +451,9 @@ class World:
     def end(self) -> None:
         """Take the service away, and wait until nothing of it runs."""
         self.gateway.reset()
-        if self.state():
+        if self.state().get("status") == "ACTIVE":
             self.server.client().delete_service(cluster=CLUSTER, service=self.name, force=True)
-            until(lambda: self.state()["status"] == "INACTIVE", f"the end of {self.name}")
+        until(lambda: self.state().get("status") in {"INACTIVE", None}, f"the end of {self.name}")
 
 
 _CONFIGURATION = """[project]
