@@ -7,16 +7,15 @@ import json
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
+from tests.support.registry import Proxy, proxied
 from trainshed.tools.aws import Aws
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
@@ -111,41 +110,23 @@ def _moto() -> Iterator[str]:
 @contextmanager
 def opened() -> Iterator[Door]:
     """Start moto and the door before it."""
-    with _moto() as address, _before(address) as door:
-        yield door
+    with _moto() as address:
+        door = Door(upstream=address)
+        with proxied(urlsplit(address).netloc, _Handler, door) as host:
+            door.url = f"http://{host}"
+            yield door
 
 
-@contextmanager
-def _before(address: str) -> Iterator[Door]:
-    door = Door(upstream=address)
-
-    class Handler(_Handler):
-        behind = door
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    door.url = f"http://127.0.0.1:{server.server_port}"
-    try:
-        yield door
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(Proxy):
     wbufsize = -1  # headers and body in one packet: nobody waits for an acknowledgement
-    disable_nagle_algorithm = True
-    behind: Door
 
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+    @property
+    def behind(self) -> Door:
+        door: Door = self.server.state  # type: ignore[attr-defined]
+        return door
 
     def _answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self.body()
         asked = self._read(body)
         self.behind.asked.append(asked)
         code = self.behind.refused(asked)
@@ -161,8 +142,10 @@ class _Handler(BaseHTTPRequestHandler):
             status, document = self.behind.computed[asked.what](json.loads(body or b"{}"))
             self._send(status, json.dumps(document).encode(), _JSON)
         else:
-            cut = self.behind.page_size and asked.what.startswith("iam List")
-            self._forward(body + f"&MaxItems={self.behind.page_size}".encode() if cut else body)
+            if self.behind.page_size and asked.what.startswith("iam List"):
+                body += f"&MaxItems={self.behind.page_size}".encode()
+                self.headers.replace_header("Content-Length", str(len(body)))
+            self.forward(body)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _answer  # noqa: N815 - the names that http.server asks for
 
@@ -176,24 +159,8 @@ class _Handler(BaseHTTPRequestHandler):
             action = " ".join([self.command, *(part.partition("=")[0] for part in parts.query.split("&") if part)])
         return Asked(key, region, f"{service} {action}".strip(), parts.path, body.decode(errors="replace"))
 
-    def _forward(self, body: bytes) -> None:
-        connection = http.client.HTTPConnection(urlsplit(self.behind.upstream).netloc, timeout=60)
-        try:
-            headers = {name: value for name, value in self.headers.items() if name.lower() != "content-length"}
-            connection.request(self.command, self.path, body, headers)
-            answer = connection.getresponse()
-            kept = {name: value for name, value in answer.getheaders() if name.lower().startswith("x-amz")}
-            self._send(answer.status, answer.read(), answer.getheader("Content-Type", ""), kept)
-        finally:
-            connection.close()
-
     def _send(self, status: int, body: bytes, kind: str, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **(headers or {})}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+        self.answer(status, {"Content-Type": kind, "Content-Length": str(len(body)), **(headers or {})}, body)
 
 
 def _refusal(what: str, code: str, *, json_answer: bool) -> tuple[bytes, str]:
