@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from trainshed.errors import RemoteError, UsageError
+from trainshed.errors import RemoteError, UsageError, WorkFailed
 from trainshed.tools.aws import Aws
 from trainshed.tools.http import Http
 
@@ -179,9 +179,15 @@ class Ecs:
             raise UsageError(f"no active ECS cluster '{self.cluster}' in {self.region}", next_step="Mend prediction-service.cluster.")
 
     def service(self, name: str) -> ServiceState | None:
-        """Return a service, None when there is none or it was deleted."""
+        """Return a service, None when there is none or it was deleted.
+
+        Raises:
+            WorkFailed: it was deleted, and its last tasks still end: with a count of 0 it looks complete, but nothing may change it.
+        """
         answer = self._call("describe_services", cluster=self.cluster, services=[name])
         found = [service for service in answer.get("services", []) if service["status"] != "INACTIVE"]
+        if found and found[0]["status"] == "DRAINING":
+            raise WorkFailed(f"{name}: the service was deleted, its last tasks are ending", next_step="Run it again once it is gone.")
         return _service(found[0]) if found else None
 
     def clusters(self) -> Iterator[Ecs]:

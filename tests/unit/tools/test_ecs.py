@@ -128,3 +128,15 @@ def test_tasks_are_read_in_pages_with_why_they_stopped(ecs: Ecs, script: Scripte
     (stopped,) = ecs.tasks("answer", stopped=True)
     assert stopped.why == "Essential container in task exited; answer: exit code 137, OutOfMemoryError"
     assert [task.status for task in ecs.tasks("answer")] == ["RUNNING"]
+
+
+def test_a_service_that_is_being_deleted_looks_complete_and_is_neither_deployed_nor_gone_back_from(desk: Desk, script: ScriptedEcs) -> None:
+    script.steps = [complete]
+    assert desk.result().status is Status.DONE
+    assert script.service is not None
+    script.service |= {"status": "DRAINING", "desiredCount": 0, "runningCount": 0}
+    script.requests.clear()
+    for result in (desk.result(), desk.rollback()):
+        assert result.status is Status.FAILED
+        assert "the service was deleted, its last tasks are ending" in result.message
+    assert script.changes() == []
