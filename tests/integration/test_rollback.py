@@ -97,6 +97,7 @@ def test_a_revision_that_was_deregistered_is_refused(desk: Desk) -> None:
 def test_a_dry_run_shows_the_difference(desk: Desk) -> None:
     result = desk.rollback(dry_run=True, to="1")
     assert result.status is Status.SKIPPED
+    assert result.cause.startswith("dry run: back from answer:3 to answer:1: containerDefinitions.answer.image")
     assert [change.partition(": ")[0] for change in result.details["changes"]] == ["containerDefinitions.answer.image"]
     assert desk.ecs.changes() == []
 

@@ -68,7 +68,7 @@ def deploy(  # noqa: PLR0913 - the options of the command
         started = time.monotonic()
         turn.log_of(context, name, STAGE).unlink(missing_ok=True)
         try:
-            image = lock.image(name, place=place)
+            image = locking.here(context, name, lock.image(name, place=place))
             order = _Order(
                 component=name,
                 image=image,

@@ -39,6 +39,11 @@ class _Way:
     notes: tuple[str, ...]
 
     @property
+    def cause(self) -> str:
+        """Say from which revision to which it goes."""
+        return f"back from {short(self.running.revision)} to {short(self.target.revision)}"
+
+    @property
     def unit(self) -> Unit:
         """Return what is gone back to."""
         return unit.unit_of(self.definition.document)
@@ -91,7 +96,8 @@ def _one(context: Context, name: str, *, to: str | None, dry_run: bool, wait: bo
     service = preparing.read(context, name)
     if dry_run:
         way = _way(context, name, service, to)
-        return _result(context, way, Status.SKIPPED, cause=f"dry run: {'; '.join(way.changes) or 'the same image, model and settings'}")
+        told = "; ".join(way.changes) or "the same image, model and settings"
+        return _result(context, way, Status.SKIPPED, cause=f"dry run: {way.cause}: {told}")
     with turn.taken(context, name, service, stage=STAGE, ends=ends) as own:
         way = _way(context, name, service, to)
         return _returned(own, way, wait=wait)
@@ -99,7 +105,7 @@ def _one(context: Context, name: str, *, to: str | None, dry_run: bool, wait: bo
 
 def _returned(own: Turn, way: _Way, *, wait: bool) -> Result:
     context, left = own.context, records.known(own.context, way.service.name, way.running.revision)
-    cause = f"back from {short(way.running.revision)} to {short(way.target.revision)}"
+    cause = way.cause
     if way.running.revision == way.target.revision:
         return _result(context, way, Status.CACHED, cause=f"{short(way.target.revision)} is deployed already")
     context.console.start(way.component, STAGE, cause)

@@ -6,15 +6,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from trainshed.errors import Interrupted, NothingSelected, TrainshedError, UsageError
-from trainshed.images import components
+from trainshed.errors import Interrupted, TrainshedError, UsageError
 from trainshed.local.services import PREDICTION
 from trainshed.pipelines.lock import Lock
 from trainshed.results import Report, Result, Status, failed
-from trainshed.services import spec
-from trainshed.stages import locking
+from trainshed.stages import deploy, locking
 from trainshed.stages.context import Context
-from trainshed.stages.deploying import records
+from trainshed.stages.deploying import preparing, records
 from trainshed.stages.deploying.records import Known
 from trainshed.stages.deploying.standing import Standing, short
 
@@ -30,12 +28,7 @@ def status(context: Context, names: Sequence[str] = ()) -> Report:
         NothingSelected: there is no service.
         UsageError: an unknown name.
     """
-    found = components.discover(context.config.project.components)
-    services = [name for name, component in found.items() if component.service]
-    if not services:
-        message = f"{context.config.project.components}: there is no service"
-        raise NothingSelected(message, next_step="Add one with `trainshed init --component NAME --kind service`.")
-    chosen = components.select(services, names, what="service")
+    chosen = deploy.services(context, names)
     lock, note = _lock(context)
     stopped = _stopped(context)
     results = [_result(context, name, lock, stopped=stopped) for name in chosen]
@@ -86,8 +79,7 @@ def _result(context: Context, component: str, lock: Lock | None, *, stopped: boo
 
 def _standing(context: Context, component: str, lock: Lock | None, *, stopped: bool) -> Standing:
     """Ask for what runs: four requests for a service."""
-    file = context.config.project.components / component / spec.FILE_NAME
-    service = spec.load(file, environment=context.config.environment.name)
+    service = preparing.read(context, component)
     ecs = None if stopped else context.prediction
     state = ecs.service(service.name) if ecs is not None else None
     return Standing(
@@ -116,7 +108,7 @@ def _details(context: Context, standing: Standing) -> dict[str, Any]:
         "rollout": standing.rollout,
         "revision": short(state.revision) if state is not None else None,
         "digests": list(standing.digests),
-        "model": {"uri": model.uri, "run_id": model.run_id, "sha256": model.sha256} if model is not None else None,
+        "model": preparing.model_document(model),
         "deployed": {"revision": short(known.revision), "at": _moment(known.at), "by": known.by} if known is not None else None,
         "url": (service.address or context.prediction.address(service.name) or None) if state is not None else None,
         "drift": standing.drift(),

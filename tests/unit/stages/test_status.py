@@ -100,7 +100,7 @@ def test_a_service_that_the_ledger_does_not_know_is_drift(serving: Desk) -> None
     serving.ecs.service["serviceName"] = "second"
     serving.service(SERVICE.replace("name: answer", "name: second"))
     _, result = asked(serving)
-    assert "answer:1 serves, and the ledger knows of no deployment that ended well" in result.details["drift"]
+    assert "answer:1 is asked for, and the ledger knows of no deployment that ended well" in result.details["drift"]
 
 
 def test_settings_that_differ_from_the_file_are_drift(serving: Desk) -> None:

@@ -126,7 +126,7 @@ def _record(context: Context, story: Story, **state: Any) -> None:  # noqa: ANN4
 
 
 def _by(context: Context) -> str:
-    return context.build_url or owner.mark()
+    return context.build_url or owner.person()
 
 
 def _state(event: Event) -> str:

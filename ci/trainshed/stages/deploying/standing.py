@@ -69,7 +69,7 @@ class Standing:
 
     def _from_ledger(self, state: ServiceState) -> list[str]:
         if self.believed is None:
-            return [f"{short(state.revision)} serves, and the ledger knows of no deployment that ended well"]
+            return [f"{short(state.revision)} is asked for, and the ledger knows of no deployment that ended well"]
         if self.believed.revision != state.revision:
             return [f"{short(state.revision)} is asked for, the ledger says {short(self.believed.revision)}"]
         return []
