@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +90,26 @@ class Desk:
         """Go back; return the one result."""
         (found,) = rolling.rollback(self.context, **{"deadline": 60.0, **options}).results
         return found
+
+    def keep(self) -> Callable[[], None]:
+        """Return what brings ledger and cluster back to how they are now."""
+        state, saved = self.context.config.project.state, self.root / "kept"
+        self.reopen()
+        if not self.context.has_ledger:
+            state.mkdir(exist_ok=True)
+        self.context.close()
+        shutil.copytree(state, saved)
+        cluster = copy.deepcopy(self.ecs.__dict__)
+
+        def restore() -> None:
+            self.context.close()
+            shutil.rmtree(state)
+            shutil.copytree(saved, state)
+            self.ecs.__dict__.update(copy.deepcopy(cluster))
+            self.context = self._context()
+
+        self.context = self._context()
+        return restore
 
     def reopen(self) -> None:
         """Read the configuration again."""

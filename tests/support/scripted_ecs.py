@@ -155,8 +155,9 @@ class ScriptedEcs:
     def _UpdateService(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - the action's name
         assert self.service is not None
         wanted = body.get("taskDefinition", self.service.get("taskDefinition"))
+        anew = body.get("forceNewDeployment") or body.get("networkConfiguration", {}) not in ({}, self.service.get("networkConfiguration"))
         self.service |= {key: body[key] for key in ("desiredCount", "networkConfiguration", "loadBalancers") if key in body}
-        if wanted != self.service.get("taskDefinition"):
+        if anew or wanted != self.service.get("taskDefinition"):
             for old in self.service["deployments"]:
                 old["status"] = "ACTIVE"
             self.deployments += 1

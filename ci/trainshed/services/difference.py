@@ -92,6 +92,16 @@ def service_changes(running: Mapping[str, Any], wanted: Mapping[str, Any]) -> li
     return found
 
 
+def former(running: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a service's own settings that ``wanted`` changes, as they are now: what brings them back.
+
+    A count of nothing stays behind: whoever goes back wants it to serve.
+    """
+    changed = {change.partition(": ")[0].partition(".")[0] for change in service_changes(running, wanted)}
+    found = {key: running.get(key, [] if key == "loadBalancers" else None) for key in _OF_A_SERVICE if key in changed}
+    return {key: value for key, value in found.items() if value is not None and (key != "desiredCount" or value)}
+
+
 def scaling_changes(target: Mapping[str, Any] | None, policies: Sequence[Mapping[str, Any]], wanted: Scaling) -> list[str]:
     """List what differs of the bounds and of the policies that track a value: Application Auto Scaling's answers and what is asked for."""
     found = []

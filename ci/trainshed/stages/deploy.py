@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from trainshed.errors import Interrupted, NothingSelected, TrainshedError
+from trainshed.errors import NothingSelected, RemoteError, UsageError
 from trainshed.images import components
 from trainshed.pipelines.lock import LockedImage
-from trainshed.results import Report, Result, Status, failed
+from trainshed.results import Report, Result, Status
 from trainshed.stages import locking
 from trainshed.stages.context import Context
 from trainshed.stages.deploying import cleaning, preparing, proving, records, returning, rollout, scaling, starting, turn
 from trainshed.stages.deploying.preparing import Wanted, require_sound
-from trainshed.stages.deploying.standing import short
 from trainshed.stages.deploying.turn import Turn
 from trainshed.stages.deploying.watching import Watch
 from trainshed.stages.registry import keeping
+from trainshed.tools.ecs import short
 
 STAGE = "deploy"
 
@@ -63,31 +63,20 @@ def deploy(  # noqa: PLR0913 - the options of the command
     lock = locking.current(context)
     place = context.config.project.shown(locking.path(context))
     ends = None if deadline is None else time.monotonic() + deadline
-    results = []
-    for name in chosen:
-        started = time.monotonic()
-        turn.log_of(context, name, STAGE).unlink(missing_ok=True)
-        try:
-            image = locking.here(context, name, lock.image(name, place=place))
-            order = _Order(
-                component=name,
-                image=image,
-                commit=lock.commit,
-                from_run=from_run,
-                dry_run=dry_run,
-                wait=wait is not False,
-                ends=ends,
-            )
-            result = _one(context, order)
-        except Interrupted:
-            raise
-        except TrainshedError as error:
-            result = failed(name, STAGE, error, log=_log(context, name))
-        results.append(replace(result, seconds=time.monotonic() - started))
-        context.console.end(results[-1])
-        if result.good and result.details.get("url"):
-            context.console.line(f"  {result.details['service']}: address {result.details['url']}")
-    return Report(stage=STAGE, results=tuple(results))
+
+    def one(name: str) -> Result:
+        order = _Order(
+            component=name,
+            image=locking.here(context, name, lock.image(name, place=place)),
+            commit=lock.commit,
+            from_run=from_run,
+            dry_run=dry_run,
+            wait=wait is not False,
+            ends=ends,
+        )
+        return _one(context, order)
+
+    return turn.each(context, chosen, STAGE, one)
 
 
 def services(context: Context, names: Sequence[str]) -> list[str]:
@@ -108,8 +97,11 @@ def _one(context: Context, order: _Order) -> Result:
             return _cached(context, wanted, revision)
         return _result(context, wanted, Status.SKIPPED, revision, cause=f"dry run: {'; '.join(wanted.changes) or wanted.cause}")
     service = preparing.read(context, order.component)
-    with turn.taken(context, order.component, service, stage=STAGE, ends=order.ends) as own:
+
+    def work(own: Turn) -> Result:
         return _deployed(own, _wanted(context, order), wait=order.wait)
+
+    return turn.in_turn(context, order.component, service, stage=STAGE, ends=order.ends, work=work)
 
 
 def _wanted(context: Context, order: _Order) -> Wanted:
@@ -124,6 +116,7 @@ def _deployed(own: Turn, wanted: Wanted, *, wait: bool) -> Result:
     if running is not None and wanted.holds:
         if not wanted.scaling.changes:
             return _cached(context, wanted, running.revision)
+        own.require_time()
         own.require_alone()
         scaling.apply(own.ecs, wanted.scaling)
         return _result(context, wanted, Status.DONE, running.revision, cause=wanted.cause)
@@ -131,6 +124,7 @@ def _deployed(own: Turn, wanted: Wanted, *, wait: bool) -> Result:
     own.seen.update(event.id for event in (running.events if running is not None else ()))
     watch = _begun(own, wanted)
     if not wait:
+        own.note(f"{short(watch.revision)} is asked for, and its rollout is not followed: {own.again}")
         return _result(context, wanted, Status.DONE, watch.revision, cause=wanted.cause, deployment=watch.deployment)
     problem = _ended(own, wanted, watch)
     if not problem:
@@ -151,6 +145,7 @@ def _begun(own: Turn, wanted: Wanted) -> Watch:
         records.begun(context, wanted.story(running.revision), deployment=primary.id)
         own.note(f"taking up the deployment of {short(running.revision)}")
         return own.watch(primary, running.revision, ends=own.ends)
+    own.require_time()
     starting.require_ours(own, running)
     if running is not None and same:
         revision = running.revision
@@ -168,20 +163,35 @@ def _begun(own: Turn, wanted: Wanted) -> Watch:
 
 def _ended(own: Turn, wanted: Wanted, watch: Watch) -> str:
     """Follow a deployment to its end, prove what serves, and go back where it must not; return what went wrong."""
-    story = wanted.story(watch.revision)
-    problem, undo = rollout.follow(watch), returning.after_failure
+    context, story = own.context, wanted.story(watch.revision)
+    verdict = rollout.follow(watch)
+    problem = verdict.problem or _unproven(own, wanted, watch)
     if not problem:
-        digests = {wanted.service.name: wanted.image.digest}
-        wrong = proving.wrong_images(watch, digests) or proving.wrong_answers(own.ecs, wanted.service, wanted.golden)
-        problem, undo = "\n".join(wrong), returning.go_back
-    if problem:
-        watch.keep(problem.partition("\n")[0])  # the reasons of tasks stand in the log already
-        records.ended(own.context, story, deployment=watch.deployment, problem=problem)  # a kill on the way back leaves the verdict
-        problem = "\n".join(filter(None, [problem, undo(own, watch, wanted.previous)]))
-    elif wanted.golden_file:
-        records.keep_golden(own.context, wanted.golden_file, wanted.golden_digest)
-    records.ended(own.context, story, deployment=watch.deployment, problem=problem)
+        if wanted.golden_file:
+            records.keep_golden(context, wanted.golden_file, wanted.golden_digest)
+        records.ended(context, story, deployment=watch.deployment)
+        return ""
+    watch.keep(problem.partition("\n")[0])  # the reasons of tasks stand in the log already
+    records.ended(context, story, deployment=watch.deployment, problem=problem)  # a kill on the way back leaves the verdict
+    if verdict.problem:
+        outcome = returning.after_failure(own, watch, verdict, wanted.before)
+    else:
+        outcome = returning.go_back(own, watch, wanted.before)
+    problem = "\n".join(filter(None, [problem, outcome.said]))
+    if outcome.well == watch.revision:  # only settings of the service changed, and are as before
+        records.ended(context, story, deployment="")
+    else:
+        records.ended(context, story, deployment=watch.deployment, problem=problem)
     return problem
+
+
+def _unproven(own: Turn, wanted: Wanted, watch: Watch) -> str:
+    """Return what is wrong with what serves, empty for nothing."""
+    try:
+        wrong = proving.wrong_images(watch, {wanted.service.name: wanted.image.digest})
+        return "\n".join(wrong or proving.wrong_answers(own.ecs, wanted.service, wanted.golden))
+    except (RemoteError, UsageError) as error:
+        raise rollout.unknown(watch, error, f"{short(watch.revision)} is deployed, and was not proven") from error
 
 
 def _cached(context: Context, wanted: Wanted, revision: str) -> Result:
@@ -198,7 +208,6 @@ def _result(  # noqa: PLR0913 - what a result says
         status=status,
         cause=cause,
         message=message,
-        log=_log(context, wanted.component),
         details={
             "service": wanted.service.name,
             "revision": short(revision),
@@ -213,8 +222,3 @@ def _result(  # noqa: PLR0913 - what a result says
             "golden": len(wanted.golden),
         },
     )
-
-
-def _log(context: Context, component: str) -> str | None:
-    log = turn.log_of(context, component, STAGE)
-    return context.config.project.shown(log) if log.exists() else None

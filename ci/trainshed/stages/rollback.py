@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from trainshed.errors import Interrupted, TrainshedError, UsageError, WorkFailed
+from trainshed.errors import UsageError, WorkFailed
 from trainshed.pipelines.lock import LockedImage
-from trainshed.results import Report, Result, Status, failed
+from trainshed.results import Report, Result, Status
 from trainshed.services import difference, unit
 from trainshed.services.rendering import Model
 from trainshed.services.spec import Service
@@ -18,21 +18,36 @@ from trainshed.stages import deploy
 from trainshed.stages.context import Context
 from trainshed.stages.deploying import preparing, records, returning, turn, verification
 from trainshed.stages.deploying.records import Known, Story
-from trainshed.stages.deploying.standing import short
 from trainshed.stages.deploying.turn import Turn
 from trainshed.tools.aws import Refused
-from trainshed.tools.ecs import Definition, ServiceState
+from trainshed.tools.ecs import Definition, ServiceState, short
 
 STAGE = "rollback"
+_COMPLETE = "COMPLETED"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What was asked for. ``ends`` is on the monotonic clock."""
+
+    to: str | None
+    dry_run: bool
+    wait: bool
+    ends: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Way:
-    """From the revision that serves to the one that shall: checked before anything is touched."""
+    """From the revision that serves to the one that shall: checked before anything is touched.
+
+    ``left`` is the revision that is gone back from; ``serves`` tells that the target serves already, and was proven to.
+    """
 
     component: str
     service: Service
     running: ServiceState
+    left: str
+    serves: bool
     target: Known
     definition: Definition
     changes: tuple[str, ...]
@@ -41,7 +56,7 @@ class _Way:
     @property
     def cause(self) -> str:
         """Say from which revision to which it goes."""
-        return f"back from {short(self.running.revision)} to {short(self.target.revision)}"
+        return f"back from {short(self.left)} to {short(self.target.revision)}"
 
     @property
     def unit(self) -> Unit:
@@ -77,48 +92,43 @@ def rollback(  # noqa: PLR0913 - the options of the command
     if to is not None and len(chosen) > 1:
         raise UsageError(f"--to {to}: one revision belongs to one service, not to {len(chosen)}", next_step="Name the service.")
     ends = None if deadline is None else time.monotonic() + deadline
-    results = []
-    for name in chosen:
-        started = time.monotonic()
-        turn.log_of(context, name, STAGE).unlink(missing_ok=True)
-        try:
-            result = _one(context, name, to=to, dry_run=dry_run, wait=wait is not False, ends=ends)
-        except Interrupted:
-            raise
-        except TrainshedError as error:
-            result = failed(name, STAGE, error, log=_log(context, name))
-        results.append(replace(result, seconds=time.monotonic() - started))
-        context.console.end(results[-1])
-    return Report(stage=STAGE, results=tuple(results))
+    way = _Asked(to=to, dry_run=dry_run, wait=wait is not False, ends=ends)
+    return turn.each(context, chosen, STAGE, lambda name: _one(context, name, way))
 
 
-def _one(context: Context, name: str, *, to: str | None, dry_run: bool, wait: bool, ends: float | None) -> Result:  # noqa: PLR0913
+def _one(context: Context, name: str, asked: _Asked) -> Result:
     service = preparing.read(context, name)
-    if dry_run:
-        way = _way(context, name, service, to)
+    if asked.dry_run:
+        way = _way(context, name, service, asked.to)
         told = "; ".join(way.changes) or "the same image, model and settings"
-        return _result(context, way, Status.SKIPPED, cause=f"dry run: {way.cause}: {told}")
-    with turn.taken(context, name, service, stage=STAGE, ends=ends) as own:
-        way = _way(context, name, service, to)
-        return _returned(own, way, wait=wait)
+        return _result(way, Status.SKIPPED, cause=f"dry run: {way.cause}: {told}")
+
+    def work(own: Turn) -> Result:
+        way = _way(context, name, service, asked.to)
+        again = f"`trainshed rollback {name} --to {short(way.target.revision)}` takes it up."
+        return _returned(replace(own, again=again), way, wait=asked.wait)
+
+    return turn.in_turn(context, name, service, stage=STAGE, ends=asked.ends, work=work)
 
 
 def _returned(own: Turn, way: _Way, *, wait: bool) -> Result:
-    context, left = own.context, records.known(own.context, way.service.name, way.running.revision)
-    cause = way.cause
-    if way.running.revision == way.target.revision:
-        return _result(context, way, Status.CACHED, cause=f"{short(way.target.revision)} is deployed already")
-    context.console.start(way.component, STAGE, cause)
-    own.seen.update(event.id for event in way.running.events)
-    if left is not None:  # before the call: whoever comes after a kill must not come back to it
-        records.left(context, way.service.name, left, to=short(way.target.revision))
-    returned = returning.return_to(own, way.running, way.target.revision, ends=own.ends, wait=wait)
+    context, running, target = own.context, way.running, way.target.revision
+    if way.serves:
+        return _result(way, Status.CACHED, cause=f"{short(target)} is deployed already")
+    context.console.start(way.component, STAGE, way.cause)
+    own.seen.update(event.id for event in running.events)
+    own.require_time()
+    left = records.known(context, way.service.name, running.revision)
+    if left is not None and running.revision != target:  # before the call: whoever comes after a kill must not come back to it
+        records.left(context, way.service.name, left, to=target)
+    returned = returning.return_to(own, running, target, {}, ends=own.ends, wait=wait)
     if not wait:
-        return _result(context, way, Status.DONE, cause=cause, deployment=returned.deployment)
+        own.note(f"{short(target)} is asked for, and its rollout is not followed: {own.again}")
+        return _result(way, Status.DONE, cause=way.cause, deployment=returned.deployment)
     problem = f"{returned.problem}\n{returning.serves(own)}" if returned.problem else ""
     records.ended(context, _story(way), deployment=returned.deployment, problem=problem)
     status = Status.FAILED if problem else Status.DONE
-    return _result(context, way, status, cause=cause, message=problem, deployment=returned.deployment)
+    return _result(way, status, cause=way.cause, message=problem, deployment=returned.deployment)
 
 
 def _way(context: Context, name: str, service: Service, to: str | None) -> _Way:
@@ -128,21 +138,43 @@ def _way(context: Context, name: str, service: Service, to: str | None) -> _Way:
     if running is None:
         raise UsageError(f"{name}: nothing is deployed, so there is nothing to go back from", next_step=f"Run `trainshed deploy {name}`.")
     history = records.history(context, service.name)
-    target = _named(to, service, history) if to is not None else _before(running.revision, service, history)
+    begun = history[0] if history and history[0].to else None  # a way back whose end nobody saw: it comes first
+    if to is not None:
+        target = _named(to, service, history)
+    else:
+        target = _named(short(begun.to), service, history) if begun is not None else _before(running.revision, service, history)
+    settled = running.primary is not None and running.primary.rollout == _COMPLETE
     definition = _definition(context, target)
     found = unit.unit_of(definition.document)
     image = LockedImage(reference=found.image, digest=found.digest, input_digest=found.digest)
-    verified = verification.verify(context, service, image, model=_model(found))
+    verified = verification.verify(context, _of_then(service, definition.document), image, model=_model(found))
     for note in verified.notes:
         context.console.line(f"  {service.name}: {note}")
     return _Way(
         component=name,
         service=service,
         running=running,
+        left=begun.revision if begun is not None and running.revision == target.revision else running.revision,
+        serves=running.revision == target.revision and settled and target.good and begun is None,
         target=target,
         definition=definition,
         changes=tuple(difference.changes(ecs.task_definition(running.revision), definition.document)),
         notes=verified.notes,
+    )
+
+
+def _of_then(service: Service, definition: Mapping[str, Any]) -> Service:
+    """Return the service with what the revision itself names: today's settings may be what has to be gone back from."""
+    container: Mapping[str, Any] = next((one for one in definition.get("containerDefinitions", []) if one.get("name") == service.name), {})
+    return replace(
+        service,
+        secrets={pair["name"]: pair["valueFrom"] for pair in container.get("secrets") or []},
+        execution_role=definition.get("executionRoleArn") or "",
+        task_role=definition.get("taskRoleArn") or "",
+        log_group=(container.get("logConfiguration") or {}).get("options", {}).get("awslogs-group", ""),
+        cpu=int(definition.get("cpu") or service.cpu),
+        memory=int(definition.get("memory") or service.memory),
+        architecture=(definition.get("runtimePlatform") or {}).get("cpuArchitecture", service.architecture).lower(),
     )
 
 
@@ -199,18 +231,16 @@ def _story(way: _Way) -> Story:
         model=preparing.model_document(_model(found)),
         unit=found.document(),
         golden=way.target.golden,
-        previous=way.running.revision,
+        previous=way.left,
     )
 
 
-def _result(  # noqa: PLR0913 - what a result says
-    context: Context, way: _Way, status: Status, *, cause: str, message: str = "", deployment: str | None = None
-) -> Result:
+def _result(way: _Way, status: Status, *, cause: str, message: str = "", deployment: str | None = None) -> Result:
     found = way.unit
     details: dict[str, Any] = {
         "service": way.service.name,
         "revision": short(way.target.revision),
-        "previous": short(way.running.revision),
+        "previous": short(way.left),
         "digest": found.digest,
         "model": preparing.model_document(_model(found)),
         "unit": found.document(),
@@ -224,11 +254,5 @@ def _result(  # noqa: PLR0913 - what a result says
         status=status,
         cause=cause,
         message=message,
-        log=_log(context, way.component),
         details=details,
     )
-
-
-def _log(context: Context, component: str) -> str | None:
-    log = turn.log_of(context, component, STAGE)
-    return context.config.project.shown(log) if log.exists() else None

@@ -14,7 +14,8 @@ from trainshed.stages import deploy, locking
 from trainshed.stages.context import Context
 from trainshed.stages.deploying import preparing, records
 from trainshed.stages.deploying.records import Known
-from trainshed.stages.deploying.standing import Standing, short
+from trainshed.stages.deploying.standing import Standing
+from trainshed.tools.ecs import short
 
 STAGE = "status"
 _DIGEST_SHOWN = 19

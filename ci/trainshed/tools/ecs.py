@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from trainshed.errors import RemoteError, UsageError, WorkFailed
+from trainshed.tools import process
 from trainshed.tools.aws import Aws
 from trainshed.tools.http import Http
 
@@ -17,6 +19,7 @@ _REVISIONS_AT_ONCE = 20
 _POLL_EMBEDDED, _POLL_ECS = 0.25, 5.0
 _PATIENCE_SECONDS = 300.0
 _SETTLING_LOOKS = 24
+_Seen = TypeVar("_Seen")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +170,21 @@ class Ecs:
         """Tell whether this machine's own service answers."""
         return bool(self._own)
 
+    def patiently(self, look: Callable[[], _Seen]) -> _Seen:
+        """Return what a look tells; without an answer it is repeated for as long as `patience` says.
+
+        Raises:
+            RemoteError: there was none, or the credentials ran out.
+        """
+        ends = time.monotonic() + self.patience
+        while True:
+            try:
+                return look()
+            except RemoteError as error:
+                if error.permanent or time.monotonic() >= ends:
+                    raise
+            process.pause(self.poll)
+
     def check_cluster(self) -> None:
         """Make sure that the cluster is there.
 
@@ -316,6 +334,11 @@ class Ecs:
 
     def _call(self, operation: str, /, **parameters: Any) -> dict[str, Any]:  # noqa: ANN401 - see the API
         return self.aws.call("ecs", operation, **parameters)
+
+
+def short(revision: str) -> str:
+    """Return ``family:revision`` of a task definition's ARN."""
+    return revision.rpartition("/")[2]
 
 
 def _service(document: Mapping[str, Any]) -> ServiceState:

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 from trainshed.errors import Interrupted, TrainshedError
 from trainshed.stages.deploying import records
-from trainshed.stages.deploying.standing import short
 from trainshed.stages.deploying.turn import Turn
-from trainshed.tools.ecs import Ecs
+from trainshed.tools.ecs import Ecs, short
 
 _ENDED = frozenset({records.GOOD, records.BAD, records.ROLLED_BACK})
 

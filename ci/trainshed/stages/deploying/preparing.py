@@ -17,6 +17,7 @@ from trainshed.stages import models
 from trainshed.stages.context import Context
 from trainshed.stages.deploying import records, scaling, verification
 from trainshed.stages.deploying.records import Known, Story
+from trainshed.stages.deploying.returning import Before
 from trainshed.stages.deploying.scaling import Found
 from trainshed.tools.ecs import ServiceState
 
@@ -53,8 +54,8 @@ class Wanted:
         running = self.running
         if running is None or self.definition_changes or self.service_changes:
             return False
-        settled = running.primary is not None and running.primary.rollout == _COMPLETE
-        return settled and any(known.revision == running.revision and known.good for known in self.history)
+        believed = next((known.revision for known in self.history if known.good), "")  # who knows another one may have an old answer
+        return running.primary is not None and running.primary.rollout == _COMPLETE and running.revision == believed
 
     @property
     def cause(self) -> str:
@@ -74,14 +75,24 @@ class Wanted:
 
     @property
     def previous(self) -> str | None:
-        """Return the revision to go back to: the one that served until now, else the last that is known to be good."""
+        """Return the revision to go back to: the one that served until now, else the last that is known to be good.
+
+        Where only the service's own settings change, it is the same revision, with the settings of before.
+        """
         running = self.running
         if running is None:
             return None
-        own = running.revision if not self.definition_changes else ""
+        own = running.revision if not self.definition_changes and not self.service_changes else ""
         bad = {known.revision for known in self.history if known.state in {records.BAD, records.ROLLED_BACK}}
         settled = [one.revision for one in running.deployments if one.rollout == _COMPLETE and one.revision not in bad]
         return next((found for found in [*settled, *(known.revision for known in self.history if known.good)] if found != own), None)
+
+    @property
+    def before(self) -> Before:
+        """Return what the service goes back to where the deploy fails."""
+        document = self.running.document if self.running is not None else {}
+        settings = difference.former(document, self.parameters) if self.service_changes else {}
+        return Before(revision=self.previous, settings=settings)
 
     def story(self, revision: str) -> Story:
         """Return what the ledger keeps of the revision."""

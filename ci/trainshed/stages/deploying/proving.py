@@ -61,7 +61,8 @@ def pinned(definition: Mapping[str, Any]) -> dict[str, str]:
 
 def _wrong_tasks(watch: Watch, digests: Mapping[str, str]) -> tuple[list[str], list[str]]:
     """List what runs another image, and what ECS does not name the image of."""
-    tasks = [task for task in watch.ecs.tasks(watch.service.name) if task.revision == watch.revision and task.status == "RUNNING"]
+    found = watch.ecs.patiently(lambda: watch.ecs.tasks(watch.service.name))
+    tasks = [task for task in found if task.revision == watch.revision and task.status == "RUNNING"]
     running = [(task, container) for task in tasks for container in task.containers if container.name in digests]
     if not running:
         wanted = watch.state is None or watch.state.desired > 0
@@ -76,8 +77,11 @@ def _wrong_tasks(watch: Watch, digests: Mapping[str, str]) -> tuple[list[str], l
 
 def _wrong_resolved(watch: Watch, digests: Mapping[str, str]) -> list[str]:
     """Compare what ECS resolved for the service's revision; who may not ask, or an ECS that does not tell, leaves it to the tasks."""
+    state = watch.state
+    if state is None:
+        return []
     try:
-        resolved = watch.ecs.resolved(watch.state, watch.revision) if watch.state is not None else {}
+        resolved = watch.ecs.patiently(lambda: watch.ecs.resolved(state, watch.revision))
     except RemoteError:
         raise
     except UsageError as error:

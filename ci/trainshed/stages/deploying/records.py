@@ -13,6 +13,7 @@ from typing import Any
 from trainshed import owner
 from trainshed.ledger.records import Event
 from trainshed.stages.context import Context
+from trainshed.tools.ecs import short
 
 EVENT = "deployment"
 BEGUN, GOOD, BAD, ROLLED_BACK = "begun", "good", "bad", "rolled-back"
@@ -24,7 +25,8 @@ class Known:
     """What is known of one revision.
 
     ``state`` is its newest; ``proven`` tells whether it ever served well; ``deployment`` is the last that is known, empty before ECS
-    named it; ``golden`` is the digest that its golden requests are attached to, empty for none; ``at`` is seconds since 1970.
+    named it; ``golden`` is the digest that its golden requests are attached to, empty for none; ``at`` is seconds since 1970; ``to`` is
+    the revision that somebody went back to from it.
     """
 
     revision: str
@@ -38,6 +40,7 @@ class Known:
     reason: str = ""
     by: str = ""
     at: float = 0.0
+    to: str = ""
 
     @property
     def good(self) -> bool:
@@ -73,9 +76,9 @@ def ended(context: Context, story: Story, *, deployment: str, problem: str = "")
 def left(context: Context, service: str, known: Known, *, to: str) -> None:
     """Record that somebody went back from a revision: it is no longer one to go back to."""
     events = context.ledger.events(EVENT, context.config.environment.name, service, known.revision, limit=1)
-    document = {**(events[0].document if events else {}), "state": ROLLED_BACK, "good": False, "reason": f"rolled back to {to}"}
-    document |= {"by": _by(context), "build_url": context.build_url}
-    context.ledger.record_event(EVENT, context.config.environment.name, service, known.revision, document)
+    document = {**(events[0].document if events else {}), "state": ROLLED_BACK, "good": False, "to": to}
+    document |= {"reason": f"rolled back to {short(to)}", "by": _by(context), "build_url": context.build_url}
+    _write(context, service, known.revision, document)
 
 
 def history(context: Context, service: str) -> list[Known]:
@@ -122,7 +125,11 @@ def _record(context: Context, story: Story, **state: Any) -> None:  # noqa: ANN4
         "by": _by(context),
         **state,
     }
-    context.ledger.record_event(EVENT, context.config.environment.name, story.service, story.revision, document)
+    _write(context, story.service, story.revision, document)
+
+
+def _write(context: Context, service: str, revision: str, document: Mapping[str, Any]) -> None:
+    context.ledger.record_event(EVENT, context.config.environment.name, service, revision, document)
 
 
 def _by(context: Context) -> str:
@@ -147,4 +154,5 @@ def _known(event: Event, *, proven: bool) -> Known:
         reason=told.get("reason") or "",
         by=told.get("by") or told.get("build_url") or "",
         at=event.created,
+        to=told.get("to") or "",
     )

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trainshed.errors import Interrupted, RemoteError, TrainshedError, UsageError, WorkFailed
-from trainshed.stages.deploying.standing import short
 from trainshed.stages.deploying.watching import Watch, last_events
 from trainshed.tools import process
-from trainshed.tools.ecs import Deployment, ServiceDeployment, ServiceState
+from trainshed.tools.ecs import ServiceDeployment, ServiceState, short
 
-_ROLLBACK_SECONDS = 900.0
 _COUNT_SECONDS = 900.0
 _CLOCK_SECONDS = 60.0
 _SLOWEST = 4
 _GOING_ON = frozenset({"PENDING", "IN_PROGRESS", "STOP_REQUESTED", "ROLLBACK_REQUESTED", "ROLLBACK_IN_PROGRESS", ""})
+_BY_ECS = "ROLLBACK"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +54,8 @@ def judge(  # noqa: PLR0911 - one line per way to end
     return None if owns_count and state.running < state.desired else Verdict()
 
 
-def follow(watch: Watch) -> str:
-    """Follow a deployment to its end; return an empty text, or what went wrong with the reasons of stopped tasks.
+def follow(watch: Watch) -> Verdict:
+    """Follow a deployment to its end; what went wrong is told with the reasons of stopped tasks.
 
     Raises:
         WorkFailed: the deadline passed; the deployment goes on.
@@ -67,14 +66,14 @@ def follow(watch: Watch) -> str:
     following = _Following(watch)
     try:
         while True:
-            problem = following.look()
-            if problem is not None:
-                return problem
+            verdict = following.look()
+            if verdict is not None:
+                return verdict
             if watch.ends is not None and time.monotonic() > watch.ends:
                 raise _too_late(watch, following.state)
             process.pause(watch.ecs.poll * 2.0 ** min(following.lost, _SLOWEST))
     except Interrupted:
-        watch.note(f"ECS goes on with {short(watch.revision)}; `trainshed deploy {watch.component}` takes it up")
+        watch.note(f"ECS goes on with {short(watch.revision)}; {watch.again}")
         raise
 
 
@@ -87,7 +86,7 @@ class _Following:
         self.lost = 0
         self._lost_since = self._doubt_since = self._short_since = 0.0
 
-    def look(self) -> str | None:
+    def look(self) -> Verdict | None:
         """Look once; None while the deployment goes on or there was no answer."""
         watch = self._watch
         try:
@@ -102,12 +101,11 @@ class _Following:
         verdict = judge(self.state, watch.deployment, watch.revision, owns_count=watch.service.autoscaling is None)
         if verdict is None:
             self._doubt_since = 0.0
-            return self._early() or self._short()
-        if not verdict.problem:
-            return ""
-        if not verdict.certain and (verdict := self._settled(verdict)) is None:
+            problem = self._early() or self._short()
+            return Verdict(problem=problem + _reasons(watch)) if problem else None
+        if verdict.problem and not verdict.certain and (verdict := self._settled(verdict)) is None:
             return None
-        return _explained(watch, verdict, self.state)
+        return replace(verdict, problem=verdict.problem + _reasons(watch)) if verdict.problem else verdict
 
     def _missed(self, error: RemoteError) -> None:
         now = time.monotonic()
@@ -125,44 +123,28 @@ class _Following:
         self._doubt_since = self._doubt_since or now
         end = _end(self._watch)
         if end is not None and end.status not in _GOING_ON:
-            return Verdict(problem=_told(end, verdict.problem))
+            return Verdict(problem=_told(end, verdict.problem), replaced=not end.status.startswith(_BY_ECS))
         return verdict if now - self._doubt_since >= self._watch.ecs.settling else None
 
-    def _early(self) -> str | None:
+    def _early(self) -> str:
         """End a deployment that will hardly come to a good end, where that is asked for."""
         watch = self._watch
         if not watch.service.deployment.fail_early or not watch.broken():
-            return None
-        return f"a task could not start, or ended: given up early, as deployment.fail-early asks{watch.reasons()}"
+            return ""
+        return "a task could not start, or ended: given up early, as deployment.fail-early asks"
 
-    def _short(self) -> str | None:
+    def _short(self) -> str:
         """End the wait for a count that a complete deployment does not reach."""
         state, watch = self.state, self._watch
         own = state.deployment(watch.deployment) if state is not None else None
         if state is None or own is None or own.rollout != "COMPLETED":
             self._short_since = 0.0
-            return None
+            return ""
         now = time.monotonic()
         self._short_since = self._short_since or now
         if now - self._short_since < _COUNT_SECONDS:
-            return None
-        return f"the deployment is complete, but {state.running} of {state.desired} tasks run{watch.reasons()}"
-
-
-def await_rollback(watch: Watch, deployment: str) -> str:
-    """Wait until ECS's own rollback is over, so that the next command finds a settled service; tell how it ended."""
-    ends = watch.ends if watch.ends is not None else time.monotonic() + _ROLLBACK_SECONDS
-    while True:
-        state = watch.ecs.service(watch.service.name)
-        watch.tell(state)
-        found = state.deployment(deployment) if state is not None else None
-        if found is None or found.rollout == "COMPLETED":
-            return ", which keeps the traffic"
-        if found.rollout == "FAILED":
-            return f", and that failed: {found.reason or 'no reason given'}; {found.running} of {found.desired} tasks run"
-        if time.monotonic() >= ends:
-            return ", which goes on"
-        process.pause(watch.ecs.poll)
+            return ""
+        return f"the deployment is complete, but {state.running} of {state.desired} tasks run"
 
 
 def _end(watch: Watch) -> ServiceDeployment | None:
@@ -186,44 +168,27 @@ def _told(end: ServiceDeployment, otherwise: str) -> str:
     return f"{otherwise}; its end: {end.status}{f', {end.reason}' if end.reason else ''}{alarms}"
 
 
-def _explained(watch: Watch, verdict: Verdict, state: ServiceState | None) -> str:
-    """Add why tasks stopped, and what the service falls back on."""
-    text = verdict.problem
+def _reasons(watch: Watch) -> str:
     try:
-        text += watch.reasons()
-        primary = _fallback(watch, state)
-        if primary is not None and primary.id != watch.deployment and not verdict.replaced:
-            text += f"\nECS rolled back to {short(primary.revision)}{await_rollback(watch, primary.id)}"
-    except (RemoteError, UsageError) as error:
-        text += f"\nwhat serves now is not known: {error.message}"
-    return text
-
-
-def _fallback(watch: Watch, state: ServiceState | None) -> Deployment | None:
-    """Return the deployment that took over; a failed one may be shown as the primary for a moment longer."""
-    ends = time.monotonic() + watch.ecs.settling
-    while state is not None and len(state.deployments) > 1 and time.monotonic() < ends:
-        if state.primary is not None and state.primary.id != watch.deployment:
-            break
-        process.pause(watch.ecs.poll)
-        state = watch.ecs.service(watch.service.name)
-    return state.primary if state is not None else None
+        return watch.reasons()
+    except RemoteError as error:
+        return f"\nwhy tasks stopped is not known: {error.message}"
 
 
 def _goes_on(watch: Watch, error: TrainshedError) -> TrainshedError:
-    """Say of an error on the way that ECS does not stop for it."""
-    message = f"{error.message}; ECS goes on with the deployment of {short(watch.revision)}, whose end is not known"
-    step = " ".join(filter(None, (error.next_step, f"`trainshed deploy {watch.component}` takes it up.")))
+    return unknown(watch, error, f"ECS goes on with the deployment of {short(watch.revision)}, whose end is not known")
+
+
+def unknown(watch: Watch, error: TrainshedError, what: str) -> TrainshedError:
+    """Say of an error on the way what is left behind, and how to go on with it."""
+    message = f"{error.message}; {what}"
+    step = " ".join(filter(None, (error.next_step, watch.again)))
     return (RemoteError if isinstance(error, RemoteError) else UsageError)(message, next_step=step)
 
 
 def _too_late(watch: Watch, state: ServiceState | None) -> WorkFailed:
-    try:
-        stopped = watch.reasons()
-    except RemoteError:
-        stopped = ""
     name, revision = watch.service.name, short(watch.revision)
     return WorkFailed(
-        f"{name}: the deadline passed before {revision} was rolled out; ECS goes on{stopped}{last_events(state)}",
-        next_step=f"Look at the service's events, or run `trainshed deploy {watch.component}` again to follow on.",
+        f"{name}: the deadline passed before {revision} was rolled out; ECS goes on{_reasons(watch)}{last_events(state)}",
+        next_step=f"Look at the service's events; {watch.again}",
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainshed.errors import UsageError
+from trainshed.errors import RemoteError, UsageError
 from trainshed.services import difference, rendering
 from trainshed.services.rendering import Scaling
 from trainshed.services.spec import Service
@@ -66,10 +66,9 @@ def apply(ecs: Ecs, found: Found) -> None:
             ecs.aws.call(_SERVICE, "put_scaling_policy", **policy)
         for policy in found.left:
             ecs.aws.call(_SERVICE, "delete_scaling_policy", **policy)
-    except UsageError as error:
-        raise UsageError(
-            f"the revision serves, but its autoscaling could not be set: {error.message}", next_step=error.next_step
-        ) from error
+    except (RemoteError, UsageError) as error:
+        message = f"the revision serves, but its autoscaling could not be set: {error.message}"
+        raise (RemoteError if isinstance(error, RemoteError) else UsageError)(message, next_step=error.next_step) from error
 
 
 def _place(ecs: Ecs, service: Service) -> str:

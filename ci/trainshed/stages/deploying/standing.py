@@ -12,7 +12,7 @@ from trainshed.services.rendering import Model
 from trainshed.services.spec import Service
 from trainshed.services.unit import unit_of
 from trainshed.stages.deploying.records import Known
-from trainshed.tools.ecs import ServiceState, Task
+from trainshed.tools.ecs import ServiceState, Task, short
 
 _SETTLED = "COMPLETED"
 _ARN_PARTS = 7  # of a secret's ARN, before the key of its JSON
@@ -110,11 +110,6 @@ class Standing:
         found += [f"service.yaml: {change}" for change in difference.changes(self.definition, wanted)]
         parameters = rendering.service_parameters(self.service, exists=True)
         return found + [f"service.yaml: {change}" for change in difference.service_changes(state.document, parameters)]
-
-
-def short(revision: str) -> str:
-    """Return ``family:revision`` of a task definition's ARN."""
-    return revision.rpartition("/")[2]
 
 
 def _kept(reference: str, asked: str) -> str:

@@ -13,10 +13,9 @@ from trainshed.console import spoken
 from trainshed.errors import RemoteError, UsageError, WorkFailed
 from trainshed.services import difference
 from trainshed.stages.deploying import records
-from trainshed.stages.deploying.standing import short
 from trainshed.stages.deploying.turn import Turn
 from trainshed.tools import process
-from trainshed.tools.ecs import Deployment, ServiceState
+from trainshed.tools.ecs import Deployment, ServiceState, short
 
 _LOOKED_AT = 5
 _ATTEMPTS = 3
@@ -79,7 +78,9 @@ def update(turn: Turn, before: ServiceState, revision: str, parameters: Mapping[
         primary, old = state.primary, before.primary
         if primary is None or primary.revision != revision:
             return False
-        return old is None or primary.id != old.id or not difference.service_changes(state.document, parameters)
+        if old is None or primary.id != old.id:
+            return True
+        return "forceNewDeployment" not in parameters and not difference.service_changes(state.document, parameters)
 
     return _asked(turn, lambda: turn.ecs.update_service(turn.service.name, revision, parameters), accepted, "UpdateService")
 
@@ -104,7 +105,7 @@ def _asked(turn: Turn, ask: Callable[[], ServiceState], accepted: Callable[[Serv
             turn.note(f"the answer to {action} was lost; looking whether ECS took it: {error.message}")
             found = None if error.permanent else _found(turn, accepted)
             if found is None and (error.permanent or attempt == _ATTEMPTS - 1):
-                step = f"`trainshed deploy {turn.component}` looks, and takes it up if it was."
+                step = f"If it did, {turn.again}"
                 raise RemoteError(f"{error.message}; whether ECS took {action} is not known", next_step=step) from error
             if found is None:
                 continue

@@ -10,12 +10,12 @@ from pathlib import Path
 from trainshed.console import Console, spoken
 from trainshed.errors import UsageError
 from trainshed.services.spec import Service
-from trainshed.stages.deploying.standing import short
-from trainshed.tools.ecs import Deployment, Ecs, ServiceState, Task
+from trainshed.tools.ecs import Deployment, Ecs, ServiceState, Task, short
 
 _TASKS_SHOWN = 3
 _EVENTS_SHOWN = 3
 _QUIET_SECONDS = 30.0
+_MANY = 3
 _BROKEN = frozenset({"TaskFailedToStart", "EssentialContainerExited"})
 _BROKEN_REASONS = ("CannotPullContainerError", "ResourceInitializationError")
 
@@ -24,7 +24,8 @@ _BROKEN_REASONS = ("CannotPullContainerError", "ResourceInitializationError")
 class Watch:
     """One deployment of one service.
 
-    ``ends`` is on the monotonic clock; ``log`` takes all that is seen; ``created`` is when ECS says that the deployment began;
+    ``ends`` is on the monotonic clock; ``log`` takes all that is seen; ``again`` says how to take the deployment up;
+    ``created`` is when ECS says that the deployment began;
     ``seen`` are the events that were told of, ``stopped`` the deployment's tasks that were; ``state`` is what the last look saw.
     """
 
@@ -34,6 +35,7 @@ class Watch:
     deployment: str
     revision: str
     log: Path
+    again: str
     created: datetime | None = None
     ends: float | None = None
     seen: set[str] = field(default_factory=set)
@@ -45,11 +47,7 @@ class Watch:
     _unread: set[str] = field(default_factory=set)
     _blind: bool = False
     _stopping: bool = False
-
-    @property
-    def component(self) -> str:
-        """Return the component whose service this is."""
-        return self.service.file.parent.name
+    _warned: bool = False
 
     def note(self, text: str) -> None:
         """Show a line, and keep it in the log."""
@@ -64,7 +62,7 @@ class Watch:
     def tell(self, state: ServiceState | None) -> None:
         """Tell what is new since the last look."""
         self.state = state
-        news = self._events(state)
+        news = self.tell_events(state)
         own = state.deployment(self.deployment) if state is not None else None
         if news or self._stopping or (own is not None and own.failed != self._failed):
             self.look_at_stopped()
@@ -93,6 +91,9 @@ class Watch:
             self.stopped[task.id] = task
             self.note(f"task {task.id[:8]} stopped: {task.why}")
             self._keep_logs(task)
+        if len(self.broken()) >= _MANY and not self._warned:
+            self._warned = True
+            self.note("its tasks end again and again; as long as they start well ECS may go on for ever: a deadline or fail-early ends it")
 
     def reasons(self) -> str:
         """Return why the last tasks stopped, each on a line of its own, after a line break."""
@@ -106,7 +107,8 @@ class Watch:
         """Return the stopped tasks that could not start, or whose essential container ended: a new one will hardly do better."""
         return [task for task in self.stopped.values() if task.stop_code in _BROKEN or task.stopped_reason.startswith(_BROKEN_REASONS)]
 
-    def _events(self, state: ServiceState | None) -> bool:
+    def tell_events(self, state: ServiceState | None) -> bool:
+        """Tell of the events that are new; return whether there were any."""
         fresh = [event for event in reversed(state.events if state is not None else ()) if event.id not in self.seen]
         for event in fresh:
             self.seen.add(event.id)
