@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import jenkinsfile, prediction, production
+from tests.support import jenkinsfile, moto_server, prediction, production
 from tests.support import small_base as small
 from tests.support.registry import running_registry
 from trainshed.console import Console
@@ -107,19 +107,19 @@ def jenkins_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def production_doors(docker_host: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[prediction.Running, production.Gateway]]:
     """Return a Prediction Service that fails on request, and the gateway before it and before moto's AWS."""
-    from moto.server import ThreadedMotoServer
+    with (
+        moto_server.running() as others,
+        prediction.running(tmp_path_factory.mktemp("prediction"), docker_host, "--faults") as server,
+        production.gateway(server.url, others) as door,
+    ):
+        yield server, door
 
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    try:
-        host, port = moto.get_host_and_port()
-        with (
-            prediction.running(tmp_path_factory.mktemp("prediction"), docker_host, "--faults") as server,
-            production.gateway(server.url, f"http://{host}:{port}") as door,
-        ):
-            yield server, door
-    finally:
-        moto.stop()
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[str]:
+    """Return the address of AWS as moto answers, with nothing in it yet."""
+    with moto_server.running() as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

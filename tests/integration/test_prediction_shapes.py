@@ -12,7 +12,6 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.loaders import Loader
 from botocore.model import ServiceModel, Shape
-from moto.server import ThreadedMotoServer
 
 from tests.support.prediction import Running, client, definition, running, until
 
@@ -25,15 +24,6 @@ TARGETS = {
     "secretsmanager": "secretsmanager",
     "AnyScaleFrontendService": "application-autoscaling",
 }
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -25,18 +25,12 @@ BALANCER = f"{ARN}:loadbalancer/app/all/50dc6c495c0c9188"
 
 
 @pytest.fixture(scope="module")
-def aws() -> Iterator[Aws]:
+def aws(moto: str) -> Iterator[Aws]:
     """Return AWS as moto answers."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ACCESS_KEY_ID", "testing")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-        yield Aws(region="us-east-1", endpoints={"*": f"http://{host}:{port}"})
-    server.stop()
+        yield Aws(region="us-east-1", endpoints={"*": moto})
 
 
 def service(**changed: Any) -> Service:

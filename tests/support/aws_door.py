@@ -5,8 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,20 +13,13 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
+from tests.support import moto_server
 from tests.support.registry import Proxy, proxied
 from trainshed.tools.aws import Aws
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
 _SCOPE = re.compile(r"Credential=([^/]+)/\d+/([^/]+)/([^/]+)/")
-_MOTO = """
-import sys
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-server.start()
-print(server.get_host_and_port()[1], flush=True)
-sys.stdin.read()
-"""
 _JSON = "application/x-amz-json-1.1"
 
 
@@ -93,24 +84,9 @@ class Door:
 
 
 @contextmanager
-def _moto() -> Iterator[str]:
-    """Start moto in a process of its own: its state is the process's, and other tests of this one have theirs."""
-    with subprocess.Popen(
-        [sys.executable, "-c", _MOTO], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as child:
-        assert child.stdout is not None
-        port = child.stdout.readline().strip()
-        assert port.isdigit(), "moto did not start"
-        try:
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            child.kill()
-
-
-@contextmanager
 def opened() -> Iterator[Door]:
     """Start moto and the door before it."""
-    with _moto() as address:
+    with moto_server.running() as address:
         door = Door(upstream=address)
         with proxied(urlsplit(address).netloc, _Handler, door) as host:
             door.url = f"http://{host}"
