@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.deploying import SERVICE, Desk
-from tests.support.scripted_ecs import Refusal, ScriptedEcs, complete, scripted, task_of, trip, wait
-from tests.support.scripted_ecs import client as ecs_client
+from tests.support.scripted_ecs import Refusal, ScriptedEcs, complete, task_of, trip, wait
 from trainshed.errors import Interrupted, UsageError, WorkFailed
 from trainshed.results import Status
 from trainshed.stages.deploying import records, returning, rollout, starting, verification
@@ -23,25 +21,12 @@ NETWORK = "network: {{subnets: [subnet-{0}], security-groups: [sg-1]}}\n"
 AWAY = [Refusal("ServerException", status=500)] * 12
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[ScriptedEcs]:
-    with scripted() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def client(endpoint: ScriptedEcs) -> Ecs:
-    return ecs_client(endpoint.url)
-
-
 @pytest.fixture
-def desk(tmp_path: Path, endpoint: ScriptedEcs, client: Ecs, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+def desk(desk: Desk, client: Ecs, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """Return a desk whose client repeats at once, and bears a long silence."""
     monkeypatch.setattr("trainshed.tools.aws._FIRST_PAUSE", 0.001)
-    endpoint.reset()
     client.patience = 300.0
-    made = Desk(tmp_path, endpoint, client)
-    yield made
-    made.close()
+    return desk
 
 
 def serve(desk: Desk, *digits: str) -> Desk:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support.deploying import SERVICE, Desk
-from tests.support.scripted_ecs import Refusal, ScriptedEcs, complete, scripted, task_of, trip, wait
-from tests.support.scripted_ecs import client as ecs_client
+from tests.support.scripted_ecs import Refusal, ScriptedEcs, complete, task_of, trip, wait
 from trainshed.errors import Interrupted, RemoteError, WorkFailed
 from trainshed.results import Status
 from trainshed.stages.deploying import records, rollout, starting
@@ -20,32 +17,11 @@ from trainshed.tools.ecs import Ecs
 EARLY = SERVICE + "deployment: {fail-early: true}\n"
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[ScriptedEcs]:
-    with scripted() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def client(endpoint: ScriptedEcs) -> Ecs:
-    return ecs_client(endpoint.url)
-
-
 @pytest.fixture
-def desk(tmp_path: Path, endpoint: ScriptedEcs, client: Ecs, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+def desk(desk: Desk, client: Ecs, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """Return a desk whose client repeats at once, and bears a long silence."""
     monkeypatch.setattr("trainshed.tools.aws._FIRST_PAUSE", 0.001)
-    endpoint.reset()
     client.patience = 300.0
-    made = Desk(tmp_path, endpoint, client)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def serving(desk: Desk) -> Desk:
-    desk.ecs.steps = [complete]
-    assert desk.result().status is Status.DONE
-    desk.ecs.requests.clear()
     return desk
 
 

@@ -1,46 +1,28 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests.support.deploying import SERVICE, Desk
-from tests.support.scripted_ecs import ScriptedEcs, complete, scripted, trip, wait
+from tests.support.scripted_ecs import ScriptedEcs, complete, trip, wait
 from tests.support.scripted_ecs import client as ecs_client
 from trainshed.errors import UsageError, WorkFailed
 from trainshed.results import Status
 from trainshed.stages import rollback
 from trainshed.stages.deploying import records, verification
-from trainshed.tools.ecs import Ecs
 
 ARN = "arn:aws:ecs:us-east-1:000000000000:task-definition/answer"
 GOOD, WRONG = (200, {"twice": 42}), (200, {"twice": 63})
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[ScriptedEcs]:
-    with scripted() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def client(endpoint: ScriptedEcs) -> Ecs:
-    return ecs_client(endpoint.url)
-
-
 @pytest.fixture
-def desk(tmp_path: Path, endpoint: ScriptedEcs, client: Ecs) -> Iterator[Desk]:
+def desk(desk: Desk) -> Desk:
     """Return a desk with three revisions that served well; the third serves."""
-    endpoint.reset()
-    made = Desk(tmp_path, endpoint, client)
     for digit in "123":
-        made.build(digit)
-        made.ecs.steps = [complete]
-        assert made.result().status is Status.DONE
-    made.ecs.requests.clear()
-    yield made
-    made.close()
+        desk.build(digit)
+        desk.ecs.steps = [complete]
+        assert desk.result().status is Status.DONE
+    desk.ecs.requests.clear()
+    return desk
 
 
 def test_the_revision_that_served_before_serves_again_with_one_call(desk: Desk) -> None:

@@ -1,49 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests.support.deploying import SERVICE, Desk
-from tests.support.scripted_ecs import Refusal, ScriptedEcs, complete, forget, scripted, trip, wait
-from tests.support.scripted_ecs import client as ecs_client
+from tests.support.scripted_ecs import Refusal, ScriptedEcs, complete, forget, trip, wait
 from trainshed.errors import NothingSelected, RemoteError, UsageError
 from trainshed.results import Status
 from trainshed.stages.context import Context
-from trainshed.tools.ecs import Ecs
 
 pytestmark = pytest.mark.sockets
 GOOD, WRONG = (200, {"twice": 42, "version": "any"}), (200, {"twice": 63})
 WITH_GOLDEN = SERVICE + "golden: golden.json\n"
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[ScriptedEcs]:
-    with scripted() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def client(endpoint: ScriptedEcs) -> Ecs:
-    return ecs_client(endpoint.url)
-
-
-@pytest.fixture
-def desk(tmp_path: Path, endpoint: ScriptedEcs, client: Ecs) -> Iterator[Desk]:
-    endpoint.reset()
-    made = Desk(tmp_path, endpoint, client)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def serving(desk: Desk) -> Desk:
-    """Return a desk whose first revision serves, followed to a good end."""
-    desk.ecs.steps = [complete]
-    assert desk.result().status is Status.DONE
-    desk.ecs.requests.clear()
-    return desk
 
 
 def test_a_new_service_is_created_with_one_call_and_followed_to_its_end(desk: Desk) -> None:

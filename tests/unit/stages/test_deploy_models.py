@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.support.deploying import SERVICE, Desk
-from tests.support.scripted_ecs import ScriptedEcs, complete, scripted
 from tests.support.scripted_ecs import client as ecs_client
+from tests.support.scripted_ecs import complete
 from trainshed.errors import UsageError, WorkFailed
 from trainshed.ledger.store import Ledger
 from trainshed.results import Status
@@ -41,26 +40,17 @@ class Runs:
         return self.outputs.get(run_id, {})
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[ScriptedEcs]:
-    with scripted() as found:
-        yield found
-
-
 @pytest.fixture
 def kubeflow() -> Runs:
     return Runs()
 
 
 @pytest.fixture
-def desk(tmp_path: Path, endpoint: ScriptedEcs, kubeflow: Runs) -> Iterator[Desk]:
-    endpoint.reset()
-    client = ecs_client(endpoint.url)
-    made = Desk(tmp_path, endpoint, client)
-    made.context.__dict__["kubeflow"] = kubeflow
-    made.service(SERVICE + "model: {pipeline: training, output: train.model}\n")
-    yield made
-    made.close()
+def desk(desk: Desk, kubeflow: Runs) -> Desk:
+    """Return a desk whose service takes its model from a pipeline."""
+    desk.context.__dict__["kubeflow"] = kubeflow
+    desk.service(SERVICE + "model: {pipeline: training, output: train.model}\n")
+    return desk
 
 
 def trained(desk: Desk, kubeflow: Runs, run_id: str, *, good: bool = True, state: str = "SUCCEEDED", followed: bool = True) -> Path:

@@ -1,48 +1,21 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests.support.deploying import SERVICE, Desk
-from tests.support.scripted_ecs import Refusal, ScriptedEcs, complete, scripted, task_of
-from tests.support.scripted_ecs import client as ecs_client
+from tests.support.scripted_ecs import Refusal, task_of
 from trainshed.errors import NothingSelected, UsageError
 from trainshed.results import Report, Result, Status
 from trainshed.stages import locking
 from trainshed.stages.status import status
-from trainshed.tools.ecs import Ecs
 
 pytestmark = pytest.mark.sockets
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[ScriptedEcs]:
-    with scripted() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def client(endpoint: ScriptedEcs) -> Ecs:
-    return ecs_client(endpoint.url)
-
-
 @pytest.fixture
-def desk(tmp_path: Path, endpoint: ScriptedEcs, client: Ecs, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    endpoint.reset()
-    made = Desk(tmp_path, endpoint, client)
-    monkeypatch.setattr("trainshed.stages.status._stopped", lambda _context: False)  # the script stands in for this machine's own service
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def serving(desk: Desk) -> Desk:
-    """Return a desk whose first revision serves, followed to a good end."""
-    desk.ecs.steps = [complete]
-    assert desk.result().status is Status.DONE
-    desk.ecs.requests.clear()
+def desk(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """Return a desk whose script stands in for this machine's own service."""
+    monkeypatch.setattr("trainshed.stages.status._stopped", lambda _context: False)
     return desk
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.deploying import SERVICE, Desk
-from tests.support.scripted_ecs import Refusal, ScriptedEcs, complete, scripted, task_of, trip
+from tests.support.scripted_ecs import Refusal, ScriptedEcs, complete, task_of, trip
 from tests.support.scripted_ecs import client as ecs_client
 from trainshed.errors import RemoteError, UsageError
 from trainshed.results import Status
@@ -20,12 +20,6 @@ network: {subnets: [subnet-1]}
 logs: {group: /prediction/answer}
 secrets: {API_KEY: "prediction/api#key", OTHER: prediction/other}
 """
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[ScriptedEcs]:
-    with scripted() as found:
-        yield found
 
 
 @pytest.fixture
