@@ -77,6 +77,14 @@ BUILD = (
     Option(flags=("--build",), argument="build", kind="text", metavar="BUILD", help="number or address of the build; the last by default"),
 )
 
+BUMP = Option(
+    flags=("--bump",),
+    argument="bump",
+    kind="text",
+    choices=("auto", "patch", "minor", "major"),
+    help="what the version grows by; auto, the default: what the commits since the last release ask for",
+)
+
 COMMANDS: tuple[Command, ...] = (
     Command(
         name="plan",
@@ -235,6 +243,13 @@ COMMANDS: tuple[Command, ...] = (
             Option(
                 flags=("--to",), argument="to", kind="text", metavar="REVISION", help="the revision to go back to, such as predictor:17"
             ),
+            Option(
+                flags=("--release",),
+                argument="release",
+                kind="text",
+                metavar="VERSION",
+                help="go back to what a release deployed, by its version or the file of its manifest",
+            ),
             DRY_RUN,
             WAIT,
             DEADLINE,
@@ -243,10 +258,50 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         name="status",
-        help="tell what serves: count, image, model, and how it differs from the lock",
+        help="compare what the ledger believes with what registry, Kubeflow and the Prediction Service say; show drift",
         function="trainshed.stages.status:status",
-        names="service",
+        names="pipeline or service",
         guarded=False,
+    ),
+    Command(
+        name="version",
+        help="tell the version that the next release will have",
+        function="trainshed.stages.version:version",
+        names="pipeline or service",
+        guarded=False,
+        options=(Option(flags=("--why",), argument="why", kind="flag", help="show which commits ask for which growth"), BUMP),
+    ),
+    Command(
+        name="release",
+        help="bring the green main build to production: the same digests, all or nothing; finish or undo what a killed release left",
+        function="trainshed.stages.release:release",
+        names="pipeline or service",
+        options=(
+            Option(flags=("--to",), argument="to", kind="text", metavar="ENVIRONMENT", help="production; release.environment by default"),
+            BUMP,
+            Option(flags=("--undo",), argument="undo", kind="flag", help="undo a release that was begun and not ended, make none"),
+            DRY_RUN,
+            DEADLINE,
+        ),
+        recorded=True,
+    ),
+    Command(
+        name="trace",
+        help="follow a commit, digest, CVE, run, model, version, release or service both ways: what made it, what came of it",
+        function="trainshed.stages.trace:trace",
+        names="thing",
+        guarded=False,
+        options=(
+            Option(
+                flags=("--direction",),
+                argument="direction",
+                kind="text",
+                choices=("both", "up", "down"),
+                help="up: what made it; down: what came of it; both by default",
+            ),
+            Option(flags=("--picture",), argument="picture", kind="path", metavar="FILE.svg", help="draw it"),
+            Option(flags=("--limit",), argument="limit", kind="number", metavar="N", help="show so many things at most; 200 by default"),
+        ),
     ),
     Command(
         name="registry ensure",
@@ -344,6 +399,9 @@ COMMANDS: tuple[Command, ...] = (
         name="jenkins bindings",
         help="print what Jenkins shall bind for the environment, a line each: KIND VARIABLE ID",
         function="trainshed.stages.jenkins.bindings:bindings",
+        options=(
+            Option(flags=("--release",), argument="release", kind="flag", help="for a release: with what production asks for as well"),
+        ),
     ),
     Command(
         name="login",

@@ -85,6 +85,16 @@ class Jenkins:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Release:
+    """How releases are made. ``environment`` is empty for the one in force; ``versions`` is ``repository`` or ``each``."""
+
+    environment: str
+    versions: str
+    remote: str
+    token_env: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Kubeflow:
     """A Kubeflow endpoint. ``host`` None is the embedded one; ``timeout`` in seconds for one request.
 
@@ -195,6 +205,7 @@ class Config:
     scan: Scan
     ledger_url: str
     jenkins: Jenkins
+    release: Release
     environment: Environment
     environments: tuple[str, ...]
     values: Mapping[str, Any] = field(repr=False)
@@ -402,6 +413,12 @@ class _Reader:
         jenkins = Jenkins(
             url=value["jenkins.url"], job=value["jenkins.job"], user=value["jenkins.user"], token_env=value["jenkins.token-env"]
         )
+        release = Release(
+            environment=value["release.environment"],
+            versions=value["release.versions"],
+            remote=value["release.remote"],
+            token_env=value["release.token-env"],
+        )
         return Config(
             file=self.file,
             project=project,
@@ -411,6 +428,7 @@ class _Reader:
             scan=scan,
             ledger_url=value["ledger.url"],
             jenkins=jenkins,
+            release=release,
             environment=self._environment(prefix),
             environments=self.environments,
             values=value,

@@ -171,6 +171,28 @@ KEYS: tuple[Key, ...] = (
     Key(path="jenkins.job", shape="text", default="", read=values.text, help="its multibranch job, with its folders: team/repository"),
     Key(path="jenkins.user", shape="text", default="", read=values.text, help="who asks; the API token is in the variable of `token-env`"),
     Key(path="jenkins.token-env", shape="text", default="JENKINS_TOKEN", read=values.text, help="variable that holds the API token"),
+    Key(
+        path="release.environment",
+        shape="text",
+        default="",
+        read=values.text,
+        help="the environment that `release` brings the lock's images to: production; empty: the one that it is called with",
+    ),
+    Key(
+        path="release.versions",
+        shape="text",
+        default="repository",
+        read=values.one_of("repository", "each"),
+        help="repository: one version, tagged v1.4.0; each: one for each pipeline and service, tagged NAME/v1.4.0",
+    ),
+    Key(path="release.remote", shape="text", default="origin", read=values.text, help="the git remote that tags are pushed to"),
+    Key(
+        path="release.token-env",
+        shape="text",
+        default="GIT_TOKEN",
+        read=values.text,
+        help="variable that holds the token to push tags with over https; unset: git's own credentials",
+    ),
 )
 
 _OVERLAID = (

@@ -58,7 +58,7 @@ def confidential(config: Config) -> list[str]:
     Jenkins masks what it binds in the console alone: in logs and reports, which are archived, it is masked here.
     """
     auth = config.environment.kubeflow.auth
-    variables = [secret.env for secret in config.build.secrets.values()] + [auth.password_env, auth.value_env]
+    variables = [secret.env for secret in config.build.secrets.values()] + [auth.password_env, auth.value_env, config.release.token_env]
     bound = [(variable, told.partition(":")[0]) for variable, told in config.environment.credentials.items()]
     variables += [variable + _BOUND[kind] for variable, kind in bound if kind in _BOUND]
     values = [settings.variable(name) or "" for name in variables if name]

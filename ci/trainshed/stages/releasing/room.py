@@ -1,0 +1,50 @@
+"""The two rooms of a release: that of the green build, and production, with a work folder of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from trainshed import config, settings
+from trainshed.stages import trust
+from trainshed.stages.context import Context
+from trainshed.stages.policy import in_force
+
+FOLDER = "release"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """``here`` is what the green build worked on, ``there`` is production: its stages write below ``<work-dir>/release``."""
+
+    here: Context
+    there: Context
+
+    @property
+    def in_place(self) -> bool:
+        """Tell whether both are one environment: nothing has to be promoted then."""
+        return self.here.config.environment.name == self.there.config.environment.name
+
+
+@contextmanager
+def opened(context: Context, *, to: str | None) -> Iterator[Room]:
+    """Open production's room beside the command's own, and close it after the block.
+
+    Args:
+        context: the command's room.
+        to: production; ``release.environment`` by default, else the command's own environment.
+
+    Raises:
+        UsageError: no such environment, or it is closed to this run.
+    """
+    own = context.config
+    name = to or own.release.environment or own.environment.name
+    loaded = config.load(own.file, environment=name, overrides=settings.own(), policy=in_force(own.file))
+    trust.require(loaded, context.tier)
+    folder = own.project.work_dir / FOLDER
+    there = Context(config=replace(loaded, project=replace(loaded.project, work_dir=folder)), console=context.console, tier=context.tier)
+    try:
+        yield Room(here=context, there=there)
+    finally:
+        there.close()
