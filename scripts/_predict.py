@@ -34,7 +34,7 @@ def main() -> int:
 
 
 def asked(name: str | None, data: Path | None, console: Console) -> dict[str, Any]:
-    """Return ``url``, ``request``, ``status`` and ``answer``.
+    """Return ``service``, ``url``, ``request``, ``status`` and ``answer``.
 
     Raises:
         RemoteError: the service does not answer with success.
@@ -57,7 +57,7 @@ def asked(name: str | None, data: Path | None, console: Console) -> dict[str, An
         if not answer.ok:
             message = f"{url} answered {answer.status}: {answer.body[:500].decode(errors='replace')}"
             raise RemoteError(message, next_step="See `trainshed local logs prediction`.")
-        return {"url": url, "request": body, "status": answer.status, "answer": answer.json()}
+        return {"service": service.name, "url": url, "request": body, "status": answer.status, "answer": answer.json()}
     finally:
         context.close()
 

@@ -1,7 +1,8 @@
 """Serve the trained model over HTTP: ``/predict``, ``/healthz`` and ``/version``.
 
 The settings come from the environment: ``MODEL_PATH`` names the model's file, or ``MODEL_URI`` its address, and ``MODEL_SHA256`` its
-checksum; ``PORT`` (8080) and ``LOG_LEVEL`` (info) say the rest.
+checksum; ``PORT`` (8080) and ``LOG_LEVEL`` (info) say the rest. Each answer names what gave it: the model's checksum, the run that
+trained it (``MODEL_RUN_ID``) and the image (``IMAGE_DIGEST``), as the deployment set them.
 """
 
 from __future__ import annotations
@@ -38,14 +39,29 @@ class Prediction(BaseModel):
     benign: float
 
 
+class ServedBy(BaseModel):
+    """What gave an answer: `trainshed trace` leads from it to the data and the commit. Empty where a deployment does not say it."""
+
+    service: str = "predictor"
+    image: str
+    model: str
+    run: str
+
+
 class Answer(BaseModel):
     """One prediction per instance, in the order of the request."""
 
     predictions: list[Prediction]
+    served_by: ServedBy
 
 
-def create(model_path: Path) -> FastAPI:
+def create(model_path: Path, *, image: str = "", run: str = "") -> FastAPI:
     """Load a model that scikit-learn fitted and joblib saved; return the application that serves it.
+
+    Args:
+        model_path: of the file.
+        image: the digest of the image that serves.
+        run: the id of the run that trained the model.
 
     Raises:
         OSError: the file cannot be read.
@@ -53,6 +69,7 @@ def create(model_path: Path) -> FastAPI:
     content = model_path.read_bytes()
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
     model: Any = joblib.load(io.BytesIO(content))
+    served_by = ServedBy(image=image, model=digest, run=run)
     app = FastAPI(title="predictor", summary="Diagnoses tumours from their measurements.")
 
     @app.post("/predict")
@@ -65,7 +82,8 @@ def create(model_path: Path) -> FastAPI:
             if not all(map(math.isfinite, instance)):
                 raise HTTPException(422, f"instances[{number}]: expected finite numbers")
         benign = model.predict_proba(request.instances)[:, 1]
-        return Answer(predictions=[Prediction(diagnosis=DIAGNOSES[int(p >= 0.5)], benign=round(float(p), 4)) for p in benign])
+        predictions = [Prediction(diagnosis=DIAGNOSES[int(p >= 0.5)], benign=round(float(p), 4)) for p in benign]
+        return Answer(predictions=predictions, served_by=served_by)
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
@@ -81,7 +99,8 @@ def create(model_path: Path) -> FastAPI:
 def main() -> None:
     try:
         # A model is loaded as a program is: what is not the deployed one must not get that far.
-        app = create(artifact.ready(os.environ, Path(tempfile.mkdtemp(prefix="model-"))))
+        model = artifact.ready(os.environ, Path(tempfile.mkdtemp(prefix="model-")))
+        app = create(model, image=os.environ.get("IMAGE_DIGEST", ""), run=os.environ.get("MODEL_RUN_ID", ""))
     except artifact.ModelError as error:
         sys.exit(str(error))
     except OSError as error:

@@ -42,4 +42,5 @@ def test_a_scaffolded_service_is_built_tested_deployed_and_answers(repository: P
     assert deployed["status"] == "done"
     request = urllib.request.Request(f"{deployed['url']}/predict", data=b'{"who": "Ada"}')  # noqa: S310 - loopback
     with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - loopback
-        assert json.load(answer) == {"greeting": "Hello, Ada!"}
+        digest = json.loads((repository / "build/images.lock.json").read_text())["images"]["greeter"]["digest"]
+        assert json.load(answer) == {"greeting": "Hello, Ada!", "served_by": {"image": digest}}

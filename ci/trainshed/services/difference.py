@@ -53,6 +53,7 @@ _OF_A_SERVICE = (
     "propagateTags",
 )
 _TRACKING = "TargetTrackingScalingPolicyConfiguration"
+_REPEATED = f".environment.{rendering.IMAGE_DIGEST}.value"
 _ALWAYS_TOLD = frozenset({"deploymentConfiguration", "enableECSManagedTags", "healthCheckGracePeriodSeconds", "propagateTags"})
 """What ECS shows of every service; where it is not shown it cannot be compared."""
 _CONTAINER = re.compile(r"^containerDefinitions\.[^.]+")
@@ -120,8 +121,12 @@ def scaling_changes(target: Mapping[str, Any] | None, policies: Sequence[Mapping
 
 
 def flat(definition: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a task definition as place → value, whoever wrote it: what ECS fills in, adds or reorders does not show."""
-    return _leaves({key: definition.get(key) for key in _COMPARED})
+    """Return a task definition as place → value, whoever wrote it: what ECS fills in, adds or reorders does not show.
+
+    Nor does the variable that repeats the image's digest: a revision from before there was one is none the worse.
+    """
+    found = _leaves({key: definition.get(key) for key in _COMPARED})
+    return {place: value for place, value in found.items() if not place.endswith(_REPEATED)}
 
 
 def _leaves(document: Mapping[str, Any]) -> dict[str, Any]:

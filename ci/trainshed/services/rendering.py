@@ -16,6 +16,8 @@ MODEL_FOLDER = "/opt/model"
 VOLUME = "model"
 URI, RUN_ID, SHA256, PATH = "MODEL_URI", "MODEL_RUN_ID", "MODEL_SHA256", "MODEL_PATH"
 """The variables that tell a task of its model."""
+IMAGE_DIGEST = "IMAGE_DIGEST"
+"""The variable that tells a task which image it is, so that its answers can say it. It follows from the image: no difference of its own."""
 _NO_TAG = re.compile(r"[^\w\s+\-=.:/@]")
 _TAG_LENGTH = 256
 _METRICS = {
@@ -60,7 +62,7 @@ def task_definition(service: Service, image: str, *, model: Model | None, secret
 
     Args:
         service: what to run.
-        image: the reference, pinned by digest.
+        image: the reference, pinned by digest; the digest is handed to the task as ``IMAGE_DIGEST``.
         model: handed to the task as ``MODEL_URI``, ``MODEL_RUN_ID``, ``MODEL_SHA256`` and, where it lies on this machine, as a
             read-only mount at ``MODEL_PATH``. It is part of the revision, so image and model are rolled back as a pair.
         secrets: variable → ``valueFrom``, as ECS wants it (an ARN, with the key of the JSON behind it).
@@ -71,7 +73,7 @@ def task_definition(service: Service, image: str, *, model: Model | None, secret
         "image": image,
         "essential": True,
         "portMappings": [{"containerPort": service.port, "protocol": "tcp"}],
-        "environment": _pairs({**service.environment, **_model_variables(model)}, "value"),
+        "environment": _pairs({**service.environment, **_model_variables(model), **_image_variable(image)}, "value"),
         "secrets": _pairs(secrets, "valueFrom"),
         "healthCheck": _health(service),
         "dockerLabels": {HEALTH_LABEL: service.health.path},
@@ -193,6 +195,11 @@ def _metric(service: Service, name: str) -> dict[str, str]:
 
 def _pairs(values: Mapping[str, str], key: str) -> list[dict[str, str]]:
     return [{"name": name, key: value} for name, value in sorted(values.items())]
+
+
+def _image_variable(image: str) -> dict[str, str]:
+    digest = image.partition("@")[2]
+    return {IMAGE_DIGEST: digest} if digest else {}
 
 
 def _model_variables(model: Model | None) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 import threading
@@ -16,6 +17,8 @@ import pytest
 import uvicorn
 from sklearn.linear_model import LogisticRegression
 
+IMAGE = f"sha256:{'1' * 64}"
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -28,7 +31,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def port(model: Path) -> Iterator[int]:
     """Serve the model on loopback until the module's tests are done."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(predictor.create(model), log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(predictor.create(model, image=IMAGE, run="run-7"), log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     yield listener.getsockname()[1]
@@ -49,6 +52,12 @@ def test_each_instance_gets_its_diagnosis(port: int) -> None:
     assert [prediction["diagnosis"] for prediction in answer["predictions"]] == ["malignant", "benign"]
     assert answer["predictions"][0]["benign"] < 0.01
     assert answer["predictions"][1]["benign"] > 0.99
+
+
+def test_an_answer_names_the_image_the_model_and_the_run_that_gave_it(port: int, model: Path) -> None:
+    _, answer = ask(port, "POST", "/predict", {"instances": [[0.0, 1.0]]})
+    checksum = f"sha256:{hashlib.sha256(model.read_bytes()).hexdigest()}"
+    assert answer["served_by"] == {"service": "predictor", "image": IMAGE, "model": checksum, "run": "run-7"}
 
 
 def test_health_is_ok_once_the_model_is_loaded(port: int) -> None:

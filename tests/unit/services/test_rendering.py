@@ -4,9 +4,10 @@ import ast
 from pathlib import Path
 from typing import Any
 
-from trainshed.services import rendering
+from trainshed.services import difference, rendering
 from trainshed.services.rendering import Model
 from trainshed.services.spec import Autoscaling, Deployment, Health, Service
+from trainshed.services.unit import unit_of
 
 IMAGE = f"registry/answer@sha256:{'1' * 64}"
 SHA = "a" * 64
@@ -47,7 +48,16 @@ def test_a_model_on_this_machine_is_mounted_read_only_and_named_in_the_environme
     assert made["volumes"] == [{"name": "model", "host": {"sourcePath": "/state/runs/7/model.json"}}]
     assert container["mountPoints"] == [{"sourceVolume": "model", "containerPath": "/opt/model/model.json", "readOnly": True}]
     variables = {pair["name"]: pair["value"] for pair in container["environment"]}
-    assert variables == {"A": "1", "MODEL_URI": MODEL.uri, "MODEL_RUN_ID": "7", "MODEL_SHA256": SHA, "MODEL_PATH": "/opt/model/model.json"}
+    told = {"MODEL_URI": MODEL.uri, "MODEL_RUN_ID": "7", "MODEL_SHA256": SHA, "MODEL_PATH": "/opt/model/model.json"}
+    assert variables == {"A": "1", **told, "IMAGE_DIGEST": f"sha256:{'1' * 64}"}
+
+
+def test_the_variable_that_repeats_the_images_digest_is_no_difference_and_no_other_unit() -> None:
+    new = definition()
+    old = definition()
+    old["containerDefinitions"][0]["environment"] = [{"name": "A", "value": "1"}]
+    assert difference.changes(old, new) == []
+    assert unit_of(old) == unit_of(new)
 
 
 def test_a_model_elsewhere_is_named_by_its_address_alone() -> None:
