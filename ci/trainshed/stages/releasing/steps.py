@@ -1,0 +1,74 @@
+"""The steps of a release in their order: what does each, and what undoes it. Each may be done, and undone, any number of times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from trainshed.releases import notes
+from trainshed.results import Report
+from trainshed.stages.releasing import composing, promoting, recording, serving, stamping, tagging, uploading
+from trainshed.stages.releasing.journal import DECIDED, STEPS, Entry
+from trainshed.stages.releasing.room import Room
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step.
+
+    ``undo`` returns lines that say what was undone, None where nothing of production changes; ``needed`` tells whether this release
+    has anything for it; ``again``: it leaves files in the work folder, so whoever goes on, perhaps elsewhere, does it again.
+    """
+
+    name: str
+    do: Callable[[Room, Entry], Report]
+    undo: Callable[[Room, Entry], list[str]] | None = None
+    needed: Callable[[Entry], bool] = lambda _: True
+    again: bool = False
+
+
+def stage(step: str) -> str:
+    """Return what the results of a step are called: never as those of a build's own stages."""
+    return f"release-{step}"
+
+
+def message(room: Room, entry: Entry) -> str:
+    """Return the message of the release's tags: its notes, and the digest by which its manifest is found."""
+    told = notes.notes(composing.of(room.there, entry.manifest)).rstrip()
+    return f"{told}\n\nmanifest: {entry.manifest}\n"
+
+
+def _tag(room: Room, entry: Entry) -> Report:
+    return tagging.tag(room, entry.plan, message=message(room, entry))
+
+
+def _record(room: Room, entry: Entry) -> Report:
+    return recording.record(room, entry.plan, composing.of(room.there, entry.manifest))
+
+
+_TABLE = (
+    Step(name="promote", do=lambda room, entry: promoting.promote(room, entry.plan), again=True),
+    Step(
+        name="stamp",
+        do=lambda room, entry: stamping.stamp(room, entry.plan),
+        needed=lambda entry: bool(entry.plan.pipelines),
+        again=True,
+    ),
+    Step(
+        name="upload",
+        do=lambda room, entry: uploading.upload(room, entry.plan),
+        undo=lambda room, entry: uploading.undo(room, entry.plan),
+        needed=lambda entry: bool(entry.plan.pipelines),
+    ),
+    Step(
+        name="deploy",
+        do=lambda room, entry: serving.deploy(room, entry.plan),
+        undo=lambda room, entry: serving.undo(room, entry.plan),
+        needed=lambda entry: bool(entry.plan.services),
+    ),
+    Step(name=DECIDED, do=_tag, undo=lambda room, entry: tagging.undo(room, entry.plan)),
+    Step(name="record", do=_record),
+)
+ALL: tuple[Step, ...] = tuple(sorted(_TABLE, key=lambda step: STEPS.index(step.name)))
+COMPOSED_AFTER = "deploy"
+"""The step after which all is known that the manifest tells."""
