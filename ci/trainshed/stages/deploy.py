@@ -13,7 +13,7 @@ from trainshed.results import Report, Result, Status
 from trainshed.stages import locking
 from trainshed.stages.context import Context
 from trainshed.stages.deploying import cleaning, preparing, proving, records, returning, rollout, scaling, starting, turn
-from trainshed.stages.deploying.preparing import Wanted, require_sound
+from trainshed.stages.deploying.preparing import Handed, Wanted, require_sound
 from trainshed.stages.deploying.turn import Turn
 from trainshed.stages.deploying.watching import Watch
 from trainshed.stages.registry import keeping
@@ -33,6 +33,7 @@ class _Order:
     dry_run: bool
     wait: bool
     ends: float | None
+    handed: Handed | None
 
 
 def deploy(  # noqa: PLR0913 - the options of the command
@@ -43,6 +44,7 @@ def deploy(  # noqa: PLR0913 - the options of the command
     dry_run: bool = False,
     wait: bool | None = None,
     deadline: float | None = None,
+    handed: Handed | None = None,
 ) -> Report:
     """Deploy the named services, or all.
 
@@ -53,6 +55,7 @@ def deploy(  # noqa: PLR0913 - the options of the command
         dry_run: show the difference, change nothing.
         wait: follow the rollout, read back the image and check golden predictions; None: yes.
         deadline: seconds for all of it.
+        handed: what a release decided on; its models are taken, and none is looked for.
 
     Raises:
         NothingSelected: there is no service.
@@ -73,6 +76,7 @@ def deploy(  # noqa: PLR0913 - the options of the command
             dry_run=dry_run,
             wait=wait is not False,
             ends=ends,
+            handed=handed,
         )
         return _one(context, order)
 
@@ -105,7 +109,7 @@ def _one(context: Context, order: _Order) -> Result:
 
 
 def _wanted(context: Context, order: _Order) -> Wanted:
-    wanted = preparing.prepared(context, order.component, order.image, from_run=order.from_run, commit=order.commit)
+    wanted = preparing.prepared(context, order.component, order.image, from_run=order.from_run, commit=order.commit, handed=order.handed)
     for note in wanted.notes:
         context.console.line(f"  {wanted.service.name}: {note}")
     return wanted

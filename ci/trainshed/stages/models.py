@@ -31,7 +31,10 @@ def model_of(context: Context, source: ModelSource, from_run: str | None = None)
             was changed since.
         UsageError: the run is unknown or of another pipeline; it has no such output, or several; its model may not be read.
     """
-    run_id = _accepted(context, source.pipeline, from_run) if from_run is not None else _last_good(context, source.pipeline)
+    run_id = _accepted(context, source.pipeline, from_run) if from_run is not None else newest(context, source.pipeline)
+    if run_id is None:
+        message = f"no run of {source.pipeline} has succeeded in {context.config.environment.name}: there is no model to deploy"
+        raise WorkFailed(message, next_step=_again(source.pipeline))
     uri = _chosen(source, run_id, context.kubeflow.artifacts(run_id)).uri
     path = local_path(uri)
     if path and not context.prediction.embedded:
@@ -39,6 +42,26 @@ def model_of(context: Context, source: ModelSource, from_run: str | None = None)
         raise UsageError(message, next_step="Train in an environment whose Kubeflow keeps its artifacts in S3.")
     sha256 = checksum(context, Source(pipeline=source.pipeline, run_id=run_id, uri=uri, path=path))
     return Model(uri=uri, run_id=run_id, path=path, sha256=sha256)
+
+
+def newest(context: Context, pipeline: str) -> str | None:
+    """Return the newest run of a pipeline that was accepted in this environment, None for none."""
+    events = context.ledger.events("run", context.config.environment.name, pipeline, limit=_LOOKED_AT)
+    return next((run_id for run_id, told in newest_first(events) if told.get("good") or _ended_well(context, run_id, told)), None)
+
+
+def again(context: Context, source: ModelSource, known: Model) -> Model:
+    """Prove that a model which was decided on before is still what it was, where its run was accepted.
+
+    Raises:
+        WorkFailed: it is gone, or was changed since.
+        UsageError: it may not be read.
+    """
+    found = checksum(context, Source(pipeline=source.pipeline, run_id=known.run_id, uri=known.uri, path=known.path))
+    if found != known.sha256:
+        message = f"the model of run {known.run_id} was changed since: {known.uri} has SHA-256 {found} instead of {known.sha256}"
+        raise WorkFailed(message, next_step=_again(source.pipeline))
+    return known
 
 
 def keep(context: Context, pipeline: str, run: Run) -> list[str]:
@@ -111,14 +134,6 @@ def _why_not(told: Mapping[str, Any]) -> str:
     if state == _SUCCEEDED or (state == _STARTED and told.get("followed")):
         return "whoever followed it did not hold it to its gates to the end"
     return f"its state is {state}"
-
-
-def _last_good(context: Context, pipeline: str) -> str:
-    environment = context.config.environment.name
-    for run_id, told in newest_first(context.ledger.events("run", environment, pipeline, limit=_LOOKED_AT)):
-        if told.get("good") or _ended_well(context, run_id, told):
-            return run_id
-    raise WorkFailed(f"no run of {pipeline} has succeeded in {environment}: there is no model to deploy", next_step=_again(pipeline))
 
 
 def _ended_well(context: Context, run_id: str, told: Mapping[str, Any]) -> bool:

@@ -19,6 +19,20 @@ _REVISIONS_AT_ONCE = 20
 _POLL_EMBEDDED, _POLL_ECS = 0.25, 5.0
 _PATIENCE_SECONDS = 300.0
 _SETTLING_LOOKS = 24
+_OF_ECS = frozenset(
+    {
+        "compatibilities",
+        "deregisteredAt",
+        "registeredAt",
+        "registeredBy",
+        "requiresAttributes",
+        "revision",
+        "status",
+        "taskDefinitionArn",
+        "deleteRequestedAt",
+    }
+)
+"""What ECS itself adds to a task definition."""
 _Seen = TypeVar("_Seen")
 
 
@@ -298,6 +312,15 @@ class Ecs:
         answer = self._call("update_service", cluster=self.cluster, service=name, taskDefinition=revision, **parameters)
         return _service(answer["service"])
 
+    def delete_service(self, name: str) -> None:
+        """Take a service away with all its tasks, as far as it is there."""
+        self._call("delete_service", cluster=self.cluster, service=name, force=True)
+
+    def ending(self, name: str) -> bool:
+        """Tell whether a service was deleted, and its last tasks still end."""
+        answer = self._call("describe_services", cluster=self.cluster, services=[name])
+        return any(service["status"] == "DRAINING" for service in answer.get("services", []))
+
     def tasks(self, service: str, *, stopped: bool = False) -> tuple[Task, ...]:
         """Return a service's tasks: those that run or start, or those that stopped within the last hour."""
         wanted = "STOPPED" if stopped else "RUNNING"
@@ -334,6 +357,11 @@ class Ecs:
 
     def _call(self, operation: str, /, **parameters: Any) -> dict[str, Any]:  # noqa: ANN401 - see the API
         return self.aws.call("ecs", operation, **parameters)
+
+
+def registrable(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what RegisterTaskDefinition takes of a task definition as ECS describes it: registered so, it is the same unit again."""
+    return {key: value for key, value in document.items() if key not in _OF_ECS and value not in (None, [], {})}
 
 
 def short(revision: str) -> str:

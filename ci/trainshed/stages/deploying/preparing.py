@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from trainshed.errors import UsageError, problems
@@ -25,6 +25,15 @@ _COMPLETE = "COMPLETED"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Handed:
+    """What a release hands to its deploys: its name and its key, and the models that it decided on, by component."""
+
+    release: str
+    release_id: str
+    models: Mapping[str, Model] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Wanted:
     """What shall run, checked before anything is touched, and how it differs from what runs. ``history`` is the ledger's, newest first."""
 
@@ -42,6 +51,7 @@ class Wanted:
     definition_changes: tuple[str, ...]
     service_changes: tuple[str, ...]
     notes: tuple[str, ...]
+    handed: Handed | None = None
 
     @property
     def changes(self) -> tuple[str, ...]:
@@ -106,6 +116,9 @@ class Wanted:
             unit=unit.unit_of(self.definition).document(),
             golden=self.golden_digest,
             previous=self.previous,
+            settings=self.before.settings,
+            release=self.handed.release if self.handed is not None else "",
+            release_id=self.handed.release_id if self.handed is not None else "",
         )
 
 
@@ -133,12 +146,17 @@ def require_sound(context: Context, names: Sequence[str]) -> None:
         raise problems([error.message for error in wrong], next_step=wrong[0].next_step)
 
 
-def prepared(context: Context, component: str, image: LockedImage, *, from_run: str | None, commit: str | None) -> Wanted:
+def prepared(  # noqa: PLR0913 - what is deployed
+    context: Context, component: str, image: LockedImage, *, from_run: str | None, commit: str | None, handed: Handed | None = None
+) -> Wanted:
     """Look at the service, verify all that can be verified, then say what differs."""
     ecs, service = context.prediction, read(context, component)
     requests = golden.load(service.golden) if service.golden is not None else ()
     running = ecs.service(service.name)
-    model = models.model_of(context, service.model, from_run) if service.model is not None else None
+    if handed is not None:
+        model = handed.models.get(component)
+    else:
+        model = models.model_of(context, service.model, from_run) if service.model is not None else None
     verified = verification.verify(context, service, image, model=model)
     definition = rendering.task_definition(service, image.reference, model=model, secrets=verified.secrets, region=ecs.region)
     tags = rendering.tags(unit=unit.unit_of(definition).key, commit=commit, build_url=context.build_url)
@@ -161,6 +179,7 @@ def prepared(context: Context, component: str, image: LockedImage, *, from_run: 
         definition_changes=tuple(difference.changes(now, definition)),
         service_changes=tuple(difference.service_changes(running.document, parameters)) if running is not None else (),
         notes=(*verified.notes, *found.notes),
+        handed=handed,
     )
 
 

@@ -50,7 +50,11 @@ class Known:
 
 @dataclass(frozen=True, kw_only=True)
 class Story:
-    """What stays the same from a revision's first record to its last. ``previous`` is the revision that served before."""
+    """What stays the same from a revision's first record to its last. ``previous`` is the revision that served before.
+
+    ``settings`` are the service's own, as they were before the deploy changed them; ``release`` is the name of the release that this is
+    part of, and ``release_id`` its key, both empty for none.
+    """
 
     component: str
     service: str
@@ -61,6 +65,9 @@ class Story:
     unit: Mapping[str, Any]
     golden: str = ""
     previous: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    release: str = ""
+    release_id: str = ""
 
 
 def begun(context: Context, story: Story, *, deployment: str = "") -> None:
@@ -92,6 +99,25 @@ def history(context: Context, service: str) -> list[Known]:
     return [_known(event, proven=revision in proven) for revision, event in newest.items()]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a release asked for of one component's service: its name then, the revisions, and its settings as they were before."""
+
+    service: str
+    revisions: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def of_release(context: Context, release_id: str, component: str) -> Asked | None:
+    """Return what a release asked for of a component, None for nothing: then it changed nothing of it either."""
+    events = context.ledger.events(EVENT, context.config.environment.name)
+    mine = [one for one in events if one.document.get("release_id") == release_id and one.document.get("component") == component]
+    if not mine:
+        return None
+    settings = next((one.document["settings"] for one in reversed(mine) if one.document.get("settings")), {})
+    return Asked(service=mine[0].name, revisions=tuple(dict.fromkeys(one.key for one in mine)), settings=settings)
+
+
 def known(context: Context, service: str, revision: str) -> Known | None:
     """Return what is known of one revision."""
     return next((found for found in history(context, service) if found.revision == revision), None)
@@ -121,6 +147,9 @@ def _record(context: Context, story: Story, **state: Any) -> None:  # noqa: ANN4
         "previous": story.previous,
         "unit": story.unit,
         "golden": story.golden,
+        "settings": dict(story.settings),
+        "release": story.release,
+        "release_id": story.release_id,
         "build_url": context.build_url,
         "by": _by(context),
         **state,

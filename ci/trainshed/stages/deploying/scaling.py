@@ -71,6 +71,14 @@ def apply(ecs: Ecs, found: Found) -> None:
         raise (RemoteError if isinstance(error, RemoteError) else UsageError)(message, next_step=error.next_step) from error
 
 
+def take_away(ecs: Ecs, service: Service) -> None:
+    """Forget bounds and policies of a service that is about to be deleted: its name may come again."""
+    if service.autoscaling is None or _target(ecs, service) is None:
+        return
+    wanted = {"ServiceNamespace": _NAMESPACE, "ResourceId": _place(ecs, service), "ScalableDimension": _DIMENSION}
+    ecs.aws.call(_SERVICE, "deregister_scalable_target", **wanted)
+
+
 def _place(ecs: Ecs, service: Service) -> str:
     return f"service/{ecs.cluster.rpartition('/')[2]}/{service.name}"
 
