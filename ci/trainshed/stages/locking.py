@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,10 +60,18 @@ def current(context: Context) -> Lock:
         UsageError: there is no lock, it was edited, or the tree has changed since.
     """
     lock = locks.read(path(context))
-    taken = survey(context, sorted(lock.images), pins=_pins(lock))
-    place = context.config.project.shown(path(context))
-    lock.require_current(taken.plan_digest(lock.images), place=place)
+    require_current(context, lock, place=context.config.project.shown(path(context)))
     return lock
+
+
+def require_current(context: Context, lock: Lock, *, place: str) -> None:
+    """Prove that a lock is of the tree as it is now; ``place`` names it in messages.
+
+    Raises:
+        UsageError: it is of another tree.
+    """
+    taken = survey(context, sorted(lock.images), pins=pins(lock))
+    lock.require_current(taken.plan_digest(lock.images), place=place)
 
 
 def here(context: Context, component: str, image: LockedImage) -> LockedImage:
@@ -72,6 +80,27 @@ def here(context: Context, component: str, image: LockedImage) -> LockedImage:
     if own == image.reference or context.registry.digest(own) != image.digest:
         return image
     return replace(image, reference=own)
+
+
+def part(context: Context, lock: Lock, names: Iterable[str]) -> Lock:
+    """Return the lock of some of its components, with the own bases that they stand on.
+
+    Raises:
+        UsageError: the lock is of another tree, or has no such component.
+    """
+    place = context.config.project.shown(path(context))
+    chosen: dict[str, LockedImage] = {}
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in chosen:
+            chosen[name] = lock.image(name, place=place)
+            waiting += [base for base in chosen[name].base if base in lock.images]
+    if chosen.keys() == lock.images.keys():
+        return lock
+    taken = survey(context, sorted(lock.images), pins=pins(lock))
+    lock.require_current(taken.plan_digest(lock.images), place=place)
+    return replace(lock, images={name: chosen[name] for name in sorted(chosen)}, plan_digest=taken.plan_digest(chosen))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +122,7 @@ def compare(context: Context, lock: Lock) -> Comparison:
     graph = Graph.of(components, context.config.build.args)
     foreign = {reference for name in components for reference in graph.foreign(name)}
     present = sorted(name for name in lock.images if name in components)
-    taken = survey(context, present, pins={**dict.fromkeys(foreign, _UNKNOWN), **_pins(lock)})
+    taken = survey(context, present, pins={**dict.fromkeys(foreign, _UNKNOWN), **pins(lock)})
     digest = taken.plan_digest(present)
     if digest == lock.plan_digest:
         return Comparison(plan_digest=digest, differing=())
@@ -101,7 +130,7 @@ def compare(context: Context, lock: Lock) -> Comparison:
     return Comparison(plan_digest=digest, differing=tuple(differing))
 
 
-def _pins(lock: Lock) -> Mapping[str, str]:
+def pins(lock: Lock) -> Mapping[str, str]:
     """Return the digests of the bases from outside, as the lock knows them."""
     return {base: digest for image in lock.images.values() for base, digest in image.base.items() if base not in lock.images}
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from trainshed.errors import RemoteError, WorkFailed
 from trainshed.images import references
-from trainshed.tools import process
+from trainshed.tools import process, referrers
 from trainshed.tools.http import NoAnswer, Response, backoff
-from trainshed.tools.registry import RegistryClient, following, require_ok
+from trainshed.tools.registry import RegistryClient, require_ok
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 _PIECE = 10 * 1024 * 1024  # ECR takes parts of 5 to 10 MiB
@@ -23,7 +23,6 @@ _TRIES = 5
 _AT_ONCE = 4
 _PUSH = "pull,push"
 _CREATED, _PARTIAL, _BAD, _NOT_FOUND = 201, 206, 400, 404
-_NO_REFERRERS = frozenset({_NOT_FOUND, 400, 405, 501})
 _OCTETS = "application/octet-stream"
 
 
@@ -47,51 +46,49 @@ def copy(
     tag: Callable[[str], str] | None = None,
     on_progress: Progress = lambda *_: None,
 ) -> str:
-    """Copy an image, or an index with all its images, with everything that refers to it (signatures, SBOMs); return its digest.
+    """Copy an image, or an index with all its images, with everything that refers to any of them (signatures, SBOMs); return its digest.
 
-    Layers and configurations go first, then manifests, the tag last: whoever sees an image in the target sees all of it. Run again
-    after any end, it sends what is missing.
+    Layers and configurations go first, then manifests, the image's own tag last: whoever sees an image in the target sees all of it. Run
+    again after any end, it sends what is missing; what came to refer to it meanwhile is brought, also where the image itself was there.
 
     Args:
         client: of both registries.
         source: the image, best by digest.
         target: repository (``host/path``) that takes it.
-        tag: says which tag a digest is given in the target, where it must be free or the same; the images of an index get theirs too.
+        tag: says which tag a digest is given in the target, where it must be free or the same; all that goes with the image gets its own.
         on_progress: is told what came, and how.
 
     Raises:
         WorkFailed: the source holds content that is not what its digest says; the target has another image under the tag.
-        RemoteError: a registry could not be asked, refused, or has no such image.
+        RemoteError: a registry could not be asked, refused, or has no such image; or the target does not tell what refers to it.
     """
     found = references.parse(source)
     content, _ = client.manifest(source)
     digest = _digest(content)
     run = _Copy(client=client, source=found.repository, target=target, on_progress=on_progress)
     run.tree(digest)
-    there = client.digest(f"{target}@{digest}")
-    if there != digest:
-        raise RemoteError(f"{target}: has {there or 'nothing'} where {digest} was copied", next_step="Run it again.")
+    run.prove()
     if tag is not None:
-        for each in (*(child["digest"] for child in json.loads(content).get("manifests", ())), digest):
+        for each in reversed(run.referring):
             run.tag(each, tag(each))
     return digest
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Copy:
-    """One run from a repository to another; ``done`` are the manifests that are there, with what refers to them."""
+    """One run from a repository to another; ``referring`` maps each manifest that is there to what refers to it in the source."""
 
     client: RegistryClient
     source: str
     target: str
     on_progress: Progress
-    done: set[str] = field(default_factory=set)
+    referring: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def tree(self, digest: str) -> None:
         """Copy a manifest with all that it names, then all that refers to it."""
-        if digest in self.done:
+        if digest in self.referring:
             return
-        self.done.add(digest)
+        self.referring[digest] = frozenset()
         content, kind = self.client.manifest(f"{self.source}@{digest}")
         document = json.loads(content)
         for child in document.get("manifests", ()):
@@ -102,11 +99,27 @@ class _Copy:
             self._blobs(document)
             self._put(digest, content, kind)
             self.on_progress(digest, len(content), How.SENT)
-        named = self._referrers(self.source, digest)[0]
+        named = referrers.present(self.client, self.source, digest)
         for one in named:
             self.tree(one["digest"])
         if named:
             self._link(digest, named)
+            self.referring[digest] = frozenset(one["digest"] for one in named)
+
+    def prove(self) -> None:
+        """Read all back: each manifest is there under its digest, and the target tells of it whatever the source told."""
+        for digest, wanted in self.referring.items():
+            there = self.client.digest(f"{self.target}@{digest}")
+            if there != digest:
+                raise RemoteError(f"{self.target}: has {there or 'nothing'} where {digest} was copied", next_step="Run it again.")
+            for attempt in range(_TRIES if wanted else 0):
+                lost = wanted - {one["digest"] for one in referrers.listed(self.client, self.target, digest)[0]}
+                if not lost:
+                    break
+                if attempt == _TRIES - 1:
+                    message = f"{self.target}@{digest}: does not tell that {', '.join(sorted(lost))} refer to it, as the source does"
+                    raise RemoteError(message, next_step="Run it again; ask who runs this registry if it stays.")
+                process.pause(backoff(attempt))  # a list may come later than what it tells of
 
     def tag(self, digest: str, tag: str) -> None:
         """Give the image a tag in the target, which is taken for no other."""
@@ -229,34 +242,15 @@ class _Copy:
     def _put(self, selector: str, content: bytes, kind: str) -> None:
         require_ok(self.client.ask("PUT", self.target, f"manifests/{selector}", action=_PUSH, headers={"Content-Type": kind}, body=content))
 
-    def _referrers(self, repository: str, digest: str) -> tuple[list[dict[str, Any]], bool]:
-        """Return the descriptors of what refers to a manifest, and whether the registry itself keeps them; else a tag does."""
-        found: list[dict[str, Any]] = []
-        path = f"referrers/{digest}"
-        while path:
-            answer = self.client.ask("GET", repository, path)
-            if answer.status in _NO_REFERRERS:
-                there = self.client.digest(f"{repository}:{_fallback(digest)}")
-                listed = json.loads(self.client.manifest(f"{repository}@{there}")[0]) if there else {}
-                return listed.get("manifests") or [], False
-            require_ok(answer)
-            found += answer.json().get("manifests") or []
-            path = following(answer)
-        return found, True
-
     def _link(self, digest: str, named: list[dict[str, Any]]) -> None:
         """Where the target does not keep by itself what refers to a manifest, keep it under the tag that the specification names."""
-        has, itself = self._referrers(self.target, digest)
+        has, itself = referrers.listed(self.client, self.target, digest)
         known = {one["digest"] for one in has}
         missing = [one for one in named if one["digest"] not in known]
         if itself or not missing:
             return
         document = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [*has, *missing]}
-        self._put(_fallback(digest), json.dumps(document).encode(), INDEX)
-
-
-def _fallback(digest: str) -> str:
-    return digest.replace(":", "-", 1)
+        self._put(referrers.fallback(digest), json.dumps(document).encode(), INDEX)
 
 
 def _digest(content: bytes) -> str:

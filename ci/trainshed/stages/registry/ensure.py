@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from trainshed.stages.registry import keeping, mirrors, promises
 from trainshed.stages.registry.keeping import Unkept
 from trainshed.stages.registry.promises import Wanted
 from trainshed.stages.registry.referring import referred
+from trainshed.tools import referrers
 from trainshed.tools.aws import Refused
 from trainshed.tools.ecr_repositories import Repositories, Repository
 
@@ -170,7 +170,7 @@ def _mended(context: Context, repositories: Repositories, plan: _Plan) -> None:
     """Keep first what is needed; let something expire last."""
     assert plan.repository is not None  # noqa: S101 - told by the caller
     for digest in plan.unkept.digests:
-        keeping.keep(context, plan.address, digest)
+        keeping.keep(context, plan.address, digest, anew=True)
     broken = plan.broken
     if "scan" in broken:
         repositories.scan_on_push(plan.name)
@@ -192,8 +192,7 @@ def _require_harmless(context: Context, repositories: Repositories, plan: _Plan)
         return
     needed = set(plan.needed)
     for digest in plan.needed - set(plan.unkept.gone):
-        document = json.loads(context.registry.manifest(f"{plan.address}@{digest}")[0])
-        needed |= {child["digest"] for child in document.get("manifests", ())}
+        needed.update(referrers.attached(context.registry, plan.address, digest))
     lost = sorted(needed & set(expiring))
     if lost:
         shown = ", ".join(f"{digest} (rule {expiring[digest]})" for digest in lost[:_SHOWN]) + ", …" * (len(lost) > _SHOWN)

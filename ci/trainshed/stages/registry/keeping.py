@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from trainshed.images import references
 from trainshed.settings import Tier
 from trainshed.stages.context import Context
 from trainshed.stages.registry.promises import keep_tag
-from trainshed.tools import process
+from trainshed.tools import process, referrers
 
 _AT_ONCE = 8
 
@@ -26,7 +25,7 @@ class Unkept:
 
 
 def unkept(context: Context, repository: str, digests: Iterable[str]) -> Unkept:
-    """Look for needed images that nothing protects.
+    """Look for needed images that nothing protects, or to which something refers that nothing protects.
 
     Args:
         context: the command's room.
@@ -36,26 +35,53 @@ def unkept(context: Context, repository: str, digests: Iterable[str]) -> Unkept:
     wanted = sorted(digests)
     if not wanted:
         return Unkept(digests=(), gone=())
-    tags = context.registry.tags(repository)
-    missing = [digest for digest in wanted if keep_tag(digest) not in tags]
-    gone = tuple(digest for digest in missing if context.registry.digest(f"{repository}@{digest}") is None)
-    return Unkept(digests=tuple(digest for digest in missing if digest not in gone), gone=gone)
+    registry = context.registry
+    tags = registry.tags(repository)
+
+    def lacking(digest: str) -> bool:
+        return keep_tag(digest) not in tags or any(keep_tag(each) not in tags for each in referrers.attached(registry, repository, digest))
+
+    gone = tuple(digest for digest in wanted if keep_tag(digest) not in tags and registry.digest(f"{repository}@{digest}") is None)
+    there = [digest for digest in wanted if digest not in gone]
+
+    def work() -> tuple[str, ...]:
+        with ThreadPoolExecutor(_AT_ONCE, initializer=process.abandonable) as pool:
+            return tuple(digest for digest, lacks in zip(there, pool.map(lacking, there), strict=True) if lacks)
+
+    return Unkept(digests=process.interruptible(work), gone=gone)
 
 
-def keep(context: Context, repository: str, digest: str) -> None:
-    """Give an image the tag that keeps it, unless it has it; of an index all its images first, so that its own tag tells of theirs.
+def keep(context: Context, repository: str, digest: str, *, anew: bool = False) -> None:
+    """Give an image the tag that keeps it, unless it has it.
+
+    An index's images, and all that refers to any of them, get theirs first, so that the image's own tag tells of theirs.
+
+    Args:
+        context: the command's room.
+        repository: ``host/path``.
+        digest: of the image.
+        anew: look at what goes with the image even where it has its tag: something may refer to it since.
 
     Raises:
         RemoteError: the registry refused, has no such image, or has another under that tag.
     """
-    tagged = f"{repository}:{keep_tag(digest)}"
-    has = context.registry.digest(tagged)
-    if has is None:
-        document = json.loads(context.registry.manifest(f"{repository}@{digest}")[0])
-        for child in document.get("manifests", ()):
-            keep(context, repository, child["digest"])
-        has = context.registry.tag(f"{repository}@{digest}", keep_tag(digest))
+    if not anew and _kept(context, repository, digest):
+        return
+    for each in referrers.attached(context.registry, repository, digest):
+        if not _kept(context, repository, each):
+            _require(context.registry.tag(f"{repository}@{each}", keep_tag(each)), repository, each)
+
+
+def _kept(context: Context, repository: str, digest: str) -> bool:
+    has = context.registry.digest(f"{repository}:{keep_tag(digest)}")
+    if has is not None:
+        _require(has, repository, digest)
+    return has is not None
+
+
+def _require(has: str, repository: str, digest: str) -> None:
     if has != digest:
+        tagged = f"{repository}:{keep_tag(digest)}"
         raise RemoteError(f"{tagged} is {has}, not {digest}", next_step="Find out who pushed it: this tag is for that digest alone.")
 
 
