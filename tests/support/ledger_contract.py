@@ -195,6 +195,13 @@ class LedgerContract:
         assert ledger.locks(least=Tier.MAIN) == [{"number": 1}, {"number": 0}]
         assert len(ledger.locks(least=Tier.LAPTOP)) == 3
 
+    def test_the_locks_of_one_commit_are_found_by_tier(self, ledger: Ledger, database: Database) -> None:
+        for number, (tier, commit) in enumerate([(Tier.MAIN, "c1"), (Tier.MAIN, "c2"), (Tier.PULL_REQUEST, "c1"), (Tier.MAIN, "c1")]):
+            Ledger(database, tier).record_lock(ONE, commit, "main", {"number": number})
+        assert ledger.locks(least=Tier.MAIN, commit="c1") == [{"number": 3}, {"number": 0}]
+        assert ledger.locks(least=Tier.PULL_REQUEST, commit="c1") == [{"number": 3}, {"number": 2}, {"number": 0}]
+        assert ledger.locks(least=Tier.MAIN, commit="c3") == []
+
     def test_events_come_newest_first_by_kind_environment_name_and_key(self, ledger: Ledger) -> None:
         for number, (kind, environment, name, key) in enumerate(
             [

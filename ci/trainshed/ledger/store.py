@@ -159,7 +159,7 @@ class Ledger:
             on_wait: called with the holder (its Jenkins build, or process and host) when there is a wait, and every minute of it.
 
         Raises:
-            WorkFailed: the deadline passed.
+            leases.Held: the deadline passed.
             Interrupted: SIGINT or SIGTERM arrived during the wait.
         """
         return leases.held(self._database, key, ttl=ttl, deadline=deadline, on_wait=on_wait)
@@ -179,9 +179,11 @@ class Ledger:
             found: dict[str, Any] | None = connection.execute(wanted.order_by(locks.c.id.desc()).limit(1)).scalar()
         return found
 
-    def locks(self, *, least: Tier) -> list[dict[str, Any]]:
-        """Return every lock that a tier or one above it made, the newest first: what they hold is still somebody's."""
+    def locks(self, *, least: Tier, commit: str | None = None) -> list[dict[str, Any]]:
+        """Return every lock that a tier or one above made, of one commit when asked, the newest first; what they hold is still needed."""
         wanted = sa.select(locks.c.document).where(locks.c.tier >= int(least)).order_by(locks.c.id.desc())
+        if commit is not None:
+            wanted = wanted.where(locks.c.commit_id == commit)
         with self._database.read() as connection:
             return list(connection.execute(wanted).scalars())
 

@@ -51,5 +51,20 @@ def find(context: Context, name: str, input_digest: str) -> Found | None:
     return None
 
 
+def below(context: Context, name: str, input_digest: str) -> tuple[Tier, str] | None:
+    """Return who, of those that are trusted less than this run, pushed an image of these inputs, and its digest: to say why none counts.
+
+    Raises:
+        RemoteError: the registry did not answer.
+    """
+    if context.config.environment.registry is None:
+        return None
+    for tier in sorted((tier for tier in Tier if tier < context.tier), reverse=True):
+        digest = context.registry.digest(f"{repository(context, name)}:{_tag(input_digest, tier)}")
+        if digest is not None:
+            return tier, digest
+    return None
+
+
 def _tag(input_digest: str, tier: Tier) -> str:
     return f"in-{input_digest.removeprefix('sha256:')}{_SUFFIXES[tier]}"

@@ -198,14 +198,16 @@ def _base(context: Context, engine: Engine, reference: str) -> str | None:
 
 
 def _approved(config: Config, components: Mapping[str, Component], graph: Graph, selected: Iterable[str]) -> None:
+    if wrong := unapproved(config, components, graph, selected):
+        raise UsageError("\n".join(wrong), next_step=f"Build on one of: {', '.join(config.approved_bases)}.")
+
+
+def unapproved(config: Config, components: Mapping[str, Component], graph: Graph, selected: Iterable[str]) -> list[str]:
+    """Say which components stand on a base from outside that `bases.approved` does not name; nothing where it names none."""
     approved = {references.repository_of(repository) for repository in config.approved_bases}
-    if not approved:
-        return
-    wrong = [
+    return [
         f"{config.project.shown(components[name].dockerfile.path)}: base {reference} is not approved"
         for name in selected
         for reference in graph.foreign(name)
-        if references.repository_of(reference) not in approved
+        if approved and references.repository_of(reference) not in approved
     ]
-    if wrong:
-        raise UsageError("\n".join(wrong), next_step=f"Build on one of: {', '.join(config.approved_bases)}.")

@@ -7,7 +7,7 @@ from trainshed.errors import UsageError
 from trainshed.settings import Tier
 from trainshed.values import TIERS
 
-_RUNS = {Tier.LAPTOP: "a run on a laptop or of a fork", Tier.PULL_REQUEST: "a run of a pull request or branch", Tier.MAIN: "a run of main"}
+RUNS = {Tier.LAPTOP: "a run on a laptop or of a fork", Tier.PULL_REQUEST: "a run of a pull request or branch", Tier.MAIN: "a run of main"}
 
 
 def allowed(config: Config, tier: Tier) -> list[str]:
@@ -23,5 +23,5 @@ def require(config: Config, tier: Tier) -> None:
     """
     name, found = config.environment.name, allowed(config, tier)
     if name not in found:
-        message = f"environment {name} is for {config.environment.trust} and above, and this is {_RUNS[tier]}"
+        message = f"environment {name} is for {config.environment.trust} and above, and this is {RUNS[tier]}"
         raise UsageError(message, next_step=f"It may use: {', '.join(found)}." if found else "No environment is open to it.")
