@@ -169,7 +169,7 @@ def unlocked(trial: Trial) -> None:
         (written("components/train/main.py", "changed"), "build/images.lock.json: stale: the components changed since it was written"),
         (written("build/images.lock.json", UNREADABLE), "build/images.lock.json: the lock is not UTF-8 (byte 3)"),
         (written("build/images.lock.json", "{"), "build/images.lock.json: the lock is not JSON"),
-        (written("build/images.lock.json", "{}"), "build/images.lock.json: not a lock of this version"),
+        (written("build/images.lock.json", "{}"), "build/images.lock.json: not a lock: it names no schema"),
     ],
 )
 def test_nothing_is_done_with_a_lock_that_cannot_be_believed(

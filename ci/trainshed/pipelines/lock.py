@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -10,11 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from trainshed import files
+from trainshed import files, formats, sealing
 from trainshed.errors import UsageError, suggestion
 from trainshed.images import references
 
-SCHEMA = "trainshed/lock/v1"
+KIND = "lock"
+SCHEMA = formats.identifier(KIND)
 FILE_NAME = "images.lock.json"
 _AGAIN = "Run `trainshed images` to make the lock again."
 
@@ -49,8 +49,7 @@ class Lock:
 
     def document(self) -> dict[str, Any]:
         """Return the JSON document, sealed."""
-        told = {"schema": SCHEMA, **asdict(self)}
-        return {**told, "seal": _seal(told)}
+        return sealing.sealed({"schema": SCHEMA, **asdict(self)})
 
     def require_current(self, plan_digest: str, *, place: str) -> None:
         """Raise `UsageError` when the tree is not the one that was locked."""
@@ -72,7 +71,7 @@ def of(*, project: str, commit: str | None, dirty: bool, plan_digest: str, image
 
 def lock_digest(lock: Lock) -> str:
     """Return the digest of what a lock decides, its images: equal for equal images, whenever and wherever it was made."""
-    return _digest({"project": lock.project, "images": lock.references})
+    return sealing.digest({"project": lock.project, "images": lock.references})
 
 
 def write(path: Path, lock: Lock) -> bool:
@@ -104,52 +103,34 @@ def read(path: Path) -> Lock:
 
 
 def parse(document: Any, *, place: str) -> Lock:  # noqa: ANN401 - checked here
-    """Read a lock's document, from a file or the ledger.
+    """Read a lock's document, from a file or the ledger, of any version that there ever was.
 
     Raises:
-        UsageError: it is no lock, or its seal does not fit: it was edited.
+        UsageError: it is no lock, one of a newer Trainshed, or its seal does not fit: it was edited.
     """
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        raise UsageError(f"{place}: not a lock of this version ({SCHEMA})", next_step=_AGAIN)
-    told = {key: value for key, value in document.items() if key != "seal"}
-    if document.get("seal") != _seal(told):
+    formats.version_of(document, KIND, place=place, next_step=_AGAIN)
+    if not sealing.holds(document):
         raise UsageError(f"{place}: edited after it was written: its seal does not fit", next_step=_AGAIN)
+    version = formats.require(document, KIND, place=place, next_step=_AGAIN)
     try:
-        return _lock(told)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        return _READERS[version](document)
+    except ValueError as error:
         raise UsageError(f"{place}: not a lock: {error}", next_step=_AGAIN) from error
 
 
-def _lock(told: Mapping[str, Any]) -> Lock:
-    images = {name: _image(name, image) for name, image in told["images"].items()}
-    commit = told["commit"]
-    if not (commit is None or isinstance(commit, str)) or not isinstance(told["dirty"], bool):
-        raise ValueError("commit or dirty has a wrong type")
-    texts = {key: _text(told, key) for key in ("project", "plan_digest", "created")}
-    return Lock(commit=commit, dirty=told["dirty"], images=images, **texts)
+def _v1(told: Mapping[str, Any]) -> Lock:
+    texts = {key: told[key] for key in ("project", "plan_digest", "created")}
+    return Lock(
+        commit=told["commit"], dirty=told["dirty"], images={name: _image(name, told["images"][name]) for name in told["images"]}, **texts
+    )
 
 
 def _image(name: str, image: Mapping[str, Any]) -> LockedImage:
-    reference, digest, input_digest = (_text(image, key) for key in ("reference", "digest", "input_digest"))
-    base, verdicts, origin = (image.get(key, {}) for key in ("base", "verdicts", "origin"))
-    if not all(isinstance(table, dict) for table in (base, verdicts, origin)):
-        raise ValueError(f"images.{name}: expected objects in base, verdicts and origin")
+    reference, digest = image["reference"], image["digest"]
     if not references.is_pinned(reference) or not reference.endswith(f"@{digest}"):
         raise ValueError(f"images.{name}: '{reference}' is not pinned to its digest")
-    return LockedImage(reference=reference, digest=digest, input_digest=input_digest, base=base, verdicts=verdicts, origin=origin)
+    tables = {key: image.get(key, {}) for key in ("base", "verdicts", "origin")}
+    return LockedImage(reference=reference, digest=digest, input_digest=image["input_digest"], **tables)
 
 
-def _text(table: Mapping[str, Any], key: str) -> str:
-    value = table[key]
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{key}: expected a text")
-    return value
-
-
-def _seal(told: Mapping[str, Any]) -> str:
-    return _digest(told)
-
-
-def _digest(document: Mapping[str, Any]) -> str:
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+_READERS = {1: _v1}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.pipelines import DIGEST, IMAGES, OTHER_DIGEST
+from trainshed import sealing
 from trainshed.errors import UsageError
 from trainshed.pipelines import lock as locks
 from trainshed.pipelines.lock import Lock, LockedImage
@@ -82,28 +83,46 @@ def test_a_missing_lock_and_one_that_is_not_json_are_told(tmp_path: Path) -> Non
         locks.read(path)
 
 
-@pytest.mark.parametrize("document", [[], {}, {"schema": "trainshed/lock/v2"}])
-def test_another_schema_is_refused(document: Any) -> None:
-    with pytest.raises(UsageError, match="x: not a lock of this version"):
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ([], "x: not a lock: it names no schema"),
+        ({}, "x: not a lock: it names no schema"),
+        ({"schema": 1}, "x: not a lock: its schema is 1"),
+        ({"schema": "trainshed/lock/v0"}, "x: not a lock: its schema is "),
+        ({"schema": "trainshed/manifest/v1"}, "x: not a lock: it is a build's manifest (trainshed/manifest/v1)"),
+    ],
+)
+def test_what_is_no_lock_is_refused_with_what_it_is(document: Any, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
         locks.parse(document, place="x")
+    assert caught.value.message.startswith(said)
+
+
+def test_a_lock_of_a_newer_trainshed_says_so() -> None:
+    with pytest.raises(UsageError, match="x: trainshed/lock/v2, written by a newer Trainshed") as caught:
+        locks.parse({**made().document(), "schema": "trainshed/lock/v2"}, place="x")
+    assert caught.value.next_step == "Update Trainshed."
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"images": []}, "not a lock"),
-        ({"commit": 1}, "commit or dirty has a wrong type"),
-        ({"dirty": "no"}, "commit or dirty has a wrong type"),
+        ({"commit": 1}, "commit: expected string or null"),
+        ({"dirty": "no"}, "dirty: expected boolean"),
         ({"project": ""}, "project: expected a text"),
-        ({"images": {"train": {"reference": "x"}}}, "'digest'"),
-        ({"images": {"train": {**made().document()["images"]["train"], "base": []}}}, "images.train: expected objects"),
+        ({"images": {"train": {"reference": "x"}}}, "images.train.digest: missing"),
+        ({"images": {"train": {**made().document()["images"]["train"], "base": []}}}, "images.train.base: expected object"),
         ({"images": {"train": {**made().document()["images"]["train"], "digest": OTHER_DIGEST}}}, "is not pinned to its digest"),
-        ({"images": {"train": {**made().document()["images"]["train"], "reference": "a:b"}}}, "is not pinned to its digest"),
+        (
+            {"images": {"train": {**made().document()["images"]["train"], "reference": "a:b"}}},
+            "images.train.reference: 'a:b' has not the form",
+        ),
     ],
 )
 def test_a_sealed_document_that_is_no_lock_is_refused(change: dict[str, Any], message: str) -> None:
-    document = {**made().document(), **change}
-    document["seal"] = locks._seal({key: value for key, value in document.items() if key != "seal"})
+    document = sealing.sealed({**made().document(), **change})
     with pytest.raises(UsageError) as caught:
         locks.parse(document, place="x")
     assert caught.value.message.startswith("x: not a lock: ")
