@@ -43,6 +43,14 @@ class Lease:
         return self._lost.is_set()
 
 
+class Held(WorkFailed):
+    """The lease was not given back in time; ``holder`` says who holds it."""
+
+    def __init__(self, message: str, *, holder: str) -> None:
+        super().__init__(message, next_step="Wait for the other build, or end it.")
+        self.holder = holder
+
+
 @contextmanager
 def held(database: Database, key: str, *, ttl: float, deadline: float | None, on_wait: Callable[[str], None] | None) -> Iterator[Lease]:
     """Wait for the lease, hold it during the block, give it back. See `store.Ledger.lease`."""
@@ -70,7 +78,7 @@ def _wait(  # noqa: PLR0913 - what `held` was given
             return holder
         if deadline is not None and time.monotonic() - started >= deadline:
             message = f"{key} is still held by {holder} after {deadline:g} s"
-            raise WorkFailed(message, next_step="Wait for the other build, or end it.")
+            raise Held(message, holder=holder)
         if on_wait is not None and time.monotonic() - told >= _TELL_SECONDS:
             on_wait(holder)
             told = time.monotonic()

@@ -44,6 +44,11 @@ def commit_of(root: Path, revision: str) -> str | None:
     return _said(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}") or None
 
 
+def descends(root: Path, commit: str, ancestor: str) -> bool:
+    """Tell whether a commit came after another one; False where this clone does not know both, or they are the same."""
+    return commit != ancestor and _run(root, "merge-base", "--is-ancestor", ancestor, commit).code == 0
+
+
 def tags_of(root: Path, commit: str) -> tuple[str, ...]:
     """Return the tags of a commit; a build that Jenkins made of a tag knows it also where tags were not fetched."""
     told = _said(root, "tag", "--points-at", commit).split()

@@ -7,7 +7,7 @@ counts. The plan is attached once. A release is decided by its tag in git: befor
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -49,6 +49,11 @@ class Entry:
         return self.state in {RELEASED, UNDONE}
 
     @property
+    def begun(self) -> frozenset[str]:
+        """Return the steps that may have changed something: those that are done, and the one that was begun."""
+        return frozenset(filter(None, (*self.done, self.doing)))
+
+    @property
     def decided(self) -> bool:
         """Tell whether it can no longer be undone."""
         return DECIDED in self.done
@@ -66,10 +71,14 @@ def newest(context: Context) -> Entry | None:
 
 def entries(context: Context) -> list[Entry]:
     """Return all releases of this project in the environment, the newest first, each as it stands now."""
-    latest: dict[str, Event] = {}
-    for event in context.ledger.events(EVENT, context.config.environment.name, context.config.project.name):
-        latest.setdefault(event.key, event)
-    return [_entry(context, event) for event in latest.values()]
+    return [_entry(context, event) for event in _latest(context)]
+
+
+def last_released(context: Context, names: Collection[str] = ()) -> Entry | None:
+    """Return the newest release that is whole; with ``names``, the newest that holds any of these pipelines and services."""
+    whole = (event for event in _latest(context) if event.document["state"] == RELEASED)
+    found = (_entry(context, event) for event in whole)  # one by one: each has a plan to be read
+    return next((entry for entry in found if not names or {*entry.plan.pipelines, *entry.plan.services} & set(names)), None)
 
 
 def begin(context: Context, plan: Plan) -> Entry:
@@ -96,6 +105,13 @@ def undoing(context: Context, entry: Entry, reason: str) -> Entry:
 def settled(context: Context, entry: Entry) -> Entry:
     """Write the end: released, or undone."""
     return _write(context, replace(entry, state=UNDONE if entry.state == UNDOING else RELEASED, doing=""))
+
+
+def _latest(context: Context) -> list[Event]:
+    latest: dict[str, Event] = {}
+    for event in context.ledger.events(EVENT, context.config.environment.name, context.config.project.name):
+        latest.setdefault(event.key, event)
+    return list(latest.values())
 
 
 def _write(context: Context, entry: Entry) -> Entry:

@@ -37,9 +37,11 @@ class Wanted:
         return lock_digest(self.lock)
 
     def is_of(self, plan: Plan) -> bool:
-        """Tell whether a plan is for just this."""
-        same = (plan.commit, plan.lock_digest, plan.pipelines, plan.services, plan.components)
-        return same == (self.commit, self.digest, self.pipelines, self.services, self.components)
+        """Tell whether a plan was made of just this; of units with versions of their own it may hold fewer: those that got one."""
+        if (plan.commit, plan.lock_digest, plan.components) != (self.commit, self.digest, self.components):
+            return False
+        own, its = {*self.pipelines, *self.services}, {*plan.pipelines, *plan.services}
+        return its == own if any(not each.unit for each in plan.versions) else its <= own
 
     def is_in(self, plan: Plan) -> bool:
         """Tell whether a plan brings all of this to production."""
@@ -94,7 +96,7 @@ def planned(room: Room, names: Sequence[str] = (), bump: str | None = None, *, a
     admitted = admission.require(room, asked.lock, asked.components)
     if admitted.exit_code:
         return Planned(plan=None, why="it is not admitted", admitted=admitted)
-    last = journal.last_released(room.there, asked.pipelines, asked.services)
+    last = journal.last_released(room.there, (*asked.pipelines, *asked.services))
     moved = _moved(asked, last)
     units = versioning.planned(room.here, names, bump=bump or "auto", moved=moved)
     versions = tuple(version for version in (unit.unit_version() for unit in units) if version is not None)
@@ -106,7 +108,8 @@ def planned(room: Room, names: Sequence[str] = (), bump: str | None = None, *, a
 
 def _plan(room: Room, asked: Wanted, versions: tuple[UnitVersion, ...], pipelines: tuple[str, ...], services: tuple[str, ...]) -> Plan:
     here, there = room.here, room.there
-    by_pipeline = {name: _version(versions, name) for name in pipelines}
+    own = {each.unit: each.version for each in versions}
+    by_pipeline = {name: own[name] if name in own else own[""] for name in pipelines}
     uploaded, known = uploading.before(room, pipelines, by_pipeline)
     return Plan(
         id=f"{asked.commit[:12]}-{uuid.uuid4().hex[:12]}",
@@ -121,16 +124,11 @@ def _plan(room: Room, asked: Wanted, versions: tuple[UnitVersion, ...], pipeline
         components=asked.components,
         pipelines=pipelines,
         services=services,
-        models=serving.models(room, services),
+        models=serving.models(room, services, digests={name: asked.lock.images[name].digest for name in services}),
         before=Before(services=serving.before(room, services), versions=uploaded, pipelines=tuple(known)),
         created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         by=there.build_url or owner.person(),
     )
-
-
-def _version(versions: Sequence[UnitVersion], name: str) -> str:
-    found = {each.unit: each.version for each in versions}
-    return found.get(name) or found[""]
 
 
 def _of_units(asked: Wanted, versions: Sequence[UnitVersion]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -16,10 +16,14 @@ FOLDER = "release"
 
 @dataclass(frozen=True, kw_only=True)
 class Room:
-    """``here`` is what the green build worked on, ``there`` is production: its stages write below ``<work-dir>/release``."""
+    """``here`` is what the green build worked on, ``there`` is production: its stages write below ``<work-dir>/release``.
+
+    ``ends`` is when the command gives up, on the monotonic clock; None: never.
+    """
 
     here: Context
     there: Context
+    ends: float | None = None
 
     @property
     def in_place(self) -> bool:
@@ -28,12 +32,13 @@ class Room:
 
 
 @contextmanager
-def opened(context: Context, *, to: str | None) -> Iterator[Room]:
+def opened(context: Context, *, to: str | None, ends: float | None = None) -> Iterator[Room]:
     """Open production's room beside the command's own, and close it after the block.
 
     Args:
         context: the command's room.
         to: production; ``release.environment`` by default, else the command's own environment.
+        ends: when the command gives up.
 
     Raises:
         UsageError: no such environment, or it is closed to this run.
@@ -45,6 +50,6 @@ def opened(context: Context, *, to: str | None) -> Iterator[Room]:
     folder = own.project.work_dir / FOLDER
     there = Context(config=replace(loaded, project=replace(loaded.project, work_dir=folder)), console=context.console, tier=context.tier)
     try:
-        yield Room(here=context, there=there)
+        yield Room(here=context, there=there, ends=ends)
     finally:
         there.close()
