@@ -114,7 +114,7 @@ def of_release(context: Context, release_id: str, component: str) -> Asked | Non
     mine = [one for one in events if one.document.get("release_id") == release_id and one.document.get("component") == component]
     if not mine:
         return None
-    settings = next((one.document["settings"] for one in reversed(mine) if one.document.get("settings")), {})
+    settings: Mapping[str, Any] = next((one.document["settings"] for one in reversed(mine) if one.document.get("settings")), {})
     return Asked(service=mine[0].name, revisions=tuple(dict.fromkeys(one.key for one in mine)), settings=settings)
 
 

@@ -1,0 +1,48 @@
+"""Whether a manifest is to be believed: the ledger knows the release, or the tag that was pushed names it."""
+
+from __future__ import annotations
+
+from trainshed import settings
+from trainshed.errors import UsageError
+from trainshed.releases.manifest import Manifest
+from trainshed.stages.context import Context
+from trainshed.stages.releasing import standing
+from trainshed.tools import git_tags
+
+_LINE = "manifest: {digest}"
+
+
+def require(context: Context, manifest: Manifest) -> None:
+    """Make sure that a manifest, whose seal fits, tells of a release of this project to this environment.
+
+    A seal shows that nobody edited it, not who made it: a file alone is never enough.
+
+    Raises:
+        UsageError: it is of another project or environment, differs from the ledger's, or nobody vouches for it.
+        RemoteError: the remote that has its tag cannot be asked.
+    """
+    config, name = context.config, manifest.release
+    if manifest.project != config.project.name:
+        message = f"release {name} is of project {manifest.project}, not of {config.project.name}"
+        raise UsageError(message, next_step="Take a release of this project.")
+    if manifest.target != config.environment.name:
+        message = f"release {name} went to {manifest.target}, not to {config.environment.name}"
+        raise UsageError(message, next_step=f"Name its environment: `trainshed --env {manifest.target} rollback --release …`.")
+    known = standing.released(context, config.environment.name)
+    if manifest.digest in known:
+        return
+    if name in known.values():
+        message = f"the manifest {manifest.digest} is not that of release {name} which the ledger knows"
+        raise UsageError(message, next_step="Name the release by its version: the ledger has its manifest.")
+    if not _tagged(context, manifest):
+        message = f"nobody vouches for release {name}: the ledger does not know it, and no tag names its manifest {manifest.digest}"
+        raise UsageError(message, next_step="Use the ledger of its environment, or a clone whose remote has its tag.")
+
+
+def _tagged(context: Context, manifest: Manifest) -> bool:
+    """Tell whether every tag of the release, as the remote has it, is of its commit and names the manifest."""
+    root, wanted = context.config.project.root, context.config.release
+    remote = git_tags.remote(root, wanted.remote, token=settings.variable(wanted.token_env) or "")
+    told = [git_tags.told(root, remote, tag) for tag in manifest.tags]
+    line = _LINE.format(digest=manifest.digest)
+    return bool(told) and all(f"object {manifest.commit}" in each.splitlines() and line in each.splitlines() for each in told)
