@@ -163,7 +163,11 @@ class References:
 
     def _uploads(self, name: str) -> list[Event]:
         context = self._context
-        return context.ledger.events("upload", context.config.environment.name, name) if context.has_ledger else []
+        if not context.has_ledger:
+            return []
+        events = context.ledger.events(upload.EVENT, context.config.environment.name, name)
+        gone = upload.deleted(context, name) if events else frozenset()
+        return [event for event in events if event.document.get("version_id") not in gone]
 
     def _in_jenkins(self, name: str, *, of_commit: bool) -> tuple[Mapping[str, Any], str] | None:
         """Return what the newest green build that uploaded the pipeline to this environment says of it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -27,6 +27,9 @@ from trainshed.tools.kubeflow import KubeflowClient
 from trainshed.tools.kubeflow_records import Conflict, NotFound, Pipeline, Version
 
 STAGE = "upload"
+EVENT = "upload"
+DELETED = "version-deleted"
+"""What the ledger keeps of a version that an undone release takes away, by its id: nothing may go on pointing at it."""
 _LOOK_BACK = 300
 _KNOWN = 5
 """How many of the newest versions, and of the ledger's, may be asked for a content."""
@@ -49,12 +52,25 @@ class Stamped:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Release:
+    """The release that uploads: its id, which its versions keep; how it calls them, by pipeline; and the digest of the build's lock."""
+
+    id: str
+    names: Mapping[str, str]
+    lock_digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Source:
-    """What is uploaded comes from: the lock and the commit, and the release that a clean tree is tagged as."""
+    """What is uploaded comes from: the lock and the commit, and the name that is wanted, such as the release that the tree is tagged as.
+
+    ``by`` is the release that uploads, None outside of one.
+    """
 
     lock: Lock
     head: git.Head
     release: str | None
+    by: Release | None = None
 
     def name(self, stamped: Stamped) -> str:
         return versions.name(release=self.release, branch=self.head.branch, commit=self.head.commit, digest=stamped.digest)
@@ -66,6 +82,7 @@ class _Source:
             digest=stamped.digest,
             build_url=context.build_url,
             images=stamped.images,
+            release=self.by.id if self.by else "",
         )
 
     def tags(self, context: Context, stamped: Stamped) -> dict[str, str]:
@@ -78,7 +95,9 @@ class _Source:
         )
 
 
-def upload(context: Context, names: Sequence[str] = (), *, dry_run: bool = False, deadline: float | None = None) -> Report:
+def upload(
+    context: Context, names: Sequence[str] = (), *, dry_run: bool = False, deadline: float | None = None, release: Release | None = None
+) -> Report:
     """Upload stamped pipelines, side by side; a version of the same content is found again and nothing is done.
 
     Args:
@@ -86,6 +105,7 @@ def upload(context: Context, names: Sequence[str] = (), *, dry_run: bool = False
         names: pipelines; empty: all.
         dry_run: show the difference to the newest version and change nothing.
         deadline: seconds for all uploads.
+        release: that uploads; it says what the versions are called, which else the tags of the commit do.
 
     Raises:
         UsageError: before any upload: an unknown name, a stale lock, a file that is missing or not stamped from the lock, a namespace
@@ -97,13 +117,32 @@ def upload(context: Context, names: Sequence[str] = (), *, dry_run: bool = False
     lock = locking.current(context)
     stamped = [read_stamped(context, lock, template.name) for template in chosen]
     ready(context, [each.sdk for each in stamped])
-    head = git.head(context.config.project.root)
-    tags = git.tags_of(context.config.project.root, head.commit) if head.commit and not head.dirty else ()
-    source = _Source(lock=lock, head=head, release=versions.semantic(tags))
+    source = _source(context, lock, release)
     with ThreadPoolExecutor(LOOKUPS, thread_name_prefix="upload") as pool:
-        jobs = [pool.submit(_uploaded, context, source, each, dry_run=dry_run, ends=ends) for each in stamped]
+        jobs = [pool.submit(_uploaded, context, source(each), each, dry_run=dry_run, ends=ends) for each in stamped]
     results = tuple(job.result() for job in jobs)
     return Report(stage=STAGE, results=results)
+
+
+def _source(context: Context, lock: Lock, release: Release | None) -> Callable[[Stamped], _Source]:
+    """Return what each pipeline comes from, and is called by."""
+    head = git.head(context.config.project.root)
+    if release is not None:
+        return lambda stamped: _Source(lock=lock, head=head, release=release.names[stamped.name], by=release)
+    tags = git.tags_of(context.config.project.root, head.commit) if head.commit and not head.dirty else ()
+    return lambda _: _Source(lock=lock, head=head, release=versions.semantic(tags))
+
+
+def turn(context: Context, name: str, pipeline: str, *, deadline: float | None = None) -> AbstractContextManager[Lease]:
+    """Keep other uploads of a pipeline out between the look and the upload: each would find nothing, and add its own."""
+    key = f"upload {context.kubeflow.host} {context.kubeflow.namespace} {pipeline}"
+    tell = context.console.line
+    return context.ledger.lease(key, deadline=deadline, on_wait=lambda holder: tell(f"{name}: waiting for its upload by {holder}"))
+
+
+def deleted(context: Context, name: str) -> frozenset[str]:
+    """Return the ids of a pipeline's versions that an undone release took away from the environment."""
+    return frozenset(event.key for event in context.ledger.events(DELETED, context.config.environment.name, name))
 
 
 def ready(context: Context, sdks: Sequence[str]) -> None:
@@ -210,7 +249,8 @@ class _Upload:
             if present is not None:
                 return self._result(Status.CACHED, self._cause(present), started, self._facts(present))
             return self._shown(pipeline, started)
-        with self._alone(ends) as lease:
+        deadline = None if ends is None else max(0.0, ends - time.monotonic())
+        with turn(self._context, self._stamped.name, self._stamped.pipeline, deadline=deadline) as lease:
             pipeline, present = self._present()
             if present is None and lease.lost:
                 raise WorkFailed("another upload of this pipeline took over meanwhile: this one stood still", next_step="Run it again.")
@@ -219,15 +259,6 @@ class _Upload:
         if present is not None:
             return self._result(Status.CACHED, self._cause(present), started, self._facts(version))
         return self._result(Status.DONE, "new content", started, self._facts(version))
-
-    def _alone(self, ends: float | None) -> AbstractContextManager[Lease]:
-        """Keep other uploads of this pipeline out between the look and the upload: each would find nothing, and add its own."""
-        key = f"upload {self._client.host} {self._client.namespace} {self._stamped.pipeline}"
-        deadline = None if ends is None else max(0.0, ends - time.monotonic())
-        tell = self._context.console.line
-        return self._context.ledger.lease(
-            key, deadline=deadline, on_wait=lambda holder: tell(f"{self._stamped.name}: waiting for its upload by {holder}")
-        )
 
     def _present(self) -> tuple[Pipeline | None, Version | None]:
         """Return the pipeline and the version of this content, where they are there.
@@ -241,10 +272,13 @@ class _Upload:
         if self._source.release and (taken := self._named(pipeline)) is not None:
             self._require_same(taken)
             return pipeline, taken
-        events = self._context.ledger.events("upload", self._environment, self._stamped.name, self._stamped.digest, limit=_KNOWN)
+        events = self._context.ledger.events(EVENT, self._environment, self._stamped.name, self._stamped.digest, limit=_KNOWN)
         # A pipeline made anew, or one of another namespace, which may be closed to us, has the others.
         known = dict.fromkeys(each.document.get("version_id", "") for each in events if each.document.get("pipeline_id") == pipeline.id)
-        return pipeline, version_of(self._client, pipeline, self._stamped.digest, known=[each for each in known if each])
+        gone = deleted(self._context, self._stamped.name) if known else frozenset()
+        return pipeline, version_of(
+            self._client, pipeline, self._stamped.digest, known=[each for each in known if each and each not in gone]
+        )
 
     def _cause(self, present: Version) -> str:
         told = f"same content as version {present.name}"
@@ -322,20 +356,22 @@ class _Upload:
 
     def _record(self, version: Version) -> None:
         """Keep which version this commit's is; a found one is recorded once for each commit and branch."""
-        head = self._source.head
+        head, by = self._source.head, self._source.by
         document = {
             **self._facts(version),
             "commit": head.commit,
             "branch": head.branch,
             "change_branch": settings.change_branch(),
             "dirty": head.dirty,
-            "lock_digest": lock_digest(self._source.lock),
+            "lock_digest": by.lock_digest if by else lock_digest(self._source.lock),
+            "images": dict(self._stamped.images),
             "build_url": self._context.build_url,
+            **({"release_id": by.id} if by else {}),
         }
         ledger = self._context.ledger
-        before = ledger.events("upload", self._environment, self._stamped.name, limit=1)
+        before = ledger.events(EVENT, self._environment, self._stamped.name, limit=1)
         if not before or dict(before[0].document) != document:
-            ledger.record_event("upload", self._environment, self._stamped.name, self._stamped.digest, document)
+            ledger.record_event(EVENT, self._environment, self._stamped.name, self._stamped.digest, document)
 
     def _result(self, status: Status, cause: str, started: float, details: dict[str, Any]) -> Result:
         seconds = time.monotonic() - started

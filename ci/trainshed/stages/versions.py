@@ -19,6 +19,7 @@ DESCRIPTION_LIMIT = 5000
 """The description is a part of the upload's address, which proxies cut off or refuse from 8 kB on; so many characters, quoted."""
 _DIFFERENCE_LINES = 40
 _DIGEST = "content: "
+_RELEASE = "release: "
 _SHORTEST_LINE = len("image x: sha256:") + 64
 
 
@@ -42,7 +43,9 @@ def name(*, release: str | None, branch: str | None, commit: str | None, digest:
     return f"{clean[: VERSION_NAME_LIMIT - len(tail) - 1]}-{tail}".removeprefix("-")
 
 
-def description(*, commit: str, lock_digest: str, digest: str, build_url: str | None, images: Mapping[str, str]) -> str:
+def description(  # noqa: PLR0913 - all by keyword
+    *, commit: str, lock_digest: str, digest: str, build_url: str | None, images: Mapping[str, str], release: str = ""
+) -> str:
     """Say where a version comes from; images are left out from where the server's limit is reached, and counted.
 
     Args:
@@ -51,8 +54,10 @@ def description(*, commit: str, lock_digest: str, digest: str, build_url: str | 
         digest: of its content; `told_digest` finds it again.
         build_url: the Jenkins build, where there is one.
         images: component → ``repository@sha256:…`` of those that it uses.
+        release: the id of the release that makes it, empty for none; `told_release` finds it again.
     """
     lines = [f"commit: {commit}", f"images: {lock_digest}", f"{_DIGEST}{digest}", *([f"build: {build_url}"] if build_url else [])]
+    lines += [f"{_RELEASE}{release}"] if release else []
     digests = [f"image {component}: {reference.rpartition('@')[2]}" for component, reference in images.items()]
     kept = min(len(digests), DESCRIPTION_LIMIT // _SHORTEST_LINE)
     while kept and len(quote_plus("\n".join(_cut(lines, digests, kept)))) > DESCRIPTION_LIMIT:
@@ -67,7 +72,16 @@ def _cut(lines: list[str], digests: list[str], kept: int) -> list[str]:
 
 def told_digest(description: str) -> str:
     """Return the content digest that a description tells, empty where it tells none."""
-    return next((line.removeprefix(_DIGEST) for line in description.splitlines() if line.startswith(_DIGEST)), "")
+    return _told(description, _DIGEST)
+
+
+def told_release(description: str) -> str:
+    """Return the id of the release that made a version, empty where it was made otherwise."""
+    return _told(description, _RELEASE)
+
+
+def _told(description: str, word: str) -> str:
+    return next((line.removeprefix(word) for line in description.splitlines() if line.startswith(word)), "")
 
 
 def tags(*, project: str, commit: str | None, branch: str | None, build_url: str | None, digest: str) -> dict[str, str]:

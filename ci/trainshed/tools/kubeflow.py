@@ -233,6 +233,19 @@ class KubeflowClient:
             unique=True,
         ).make()
 
+    def delete_version(self, pipeline_id: str, version_id: str) -> None:
+        """Delete a version; its runs stay, and the server does not ask whether there are any. One that is gone is deleted."""
+        path, what = f"/pipelines/{segment(pipeline_id)}/versions/{segment(version_id)}", f"version {version_id} of pipeline {pipeline_id}"
+        self._requests.delete(path, what=what)
+
+    def delete_pipeline(self, pipeline_id: str) -> None:
+        """Delete a pipeline that has no version; one that is gone is deleted.
+
+        Raises:
+            UsageError: it has versions.
+        """
+        self._requests.delete(f"/pipelines/{segment(pipeline_id)}", what=f"pipeline {pipeline_id}")
+
     def _tags(self, tags: Mapping[str, str]) -> str:
         for key, value in tags.items():
             if not 0 < len(key) <= TAG_LIMIT or len(value) > TAG_LIMIT:
