@@ -39,10 +39,10 @@ BEGIN
         -- A lease only spares work: who takes one wrongly makes an image twice, and the first one pushed counts.
         EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON leases TO %I', role_name);
 
-        FOREACH record_table IN ARRAY ARRAY['verdicts', 'images', 'attachments', 'locks', 'events'] LOOP
+        FOREACH record_table IN ARRAY ARRAY['verdicts', 'images', 'attachments', 'locks', 'events', 'nodes', 'edges'] LOOP
             -- Not the number of a record: it comes from the sequence, so that nobody takes numbers that others are to get.
             SELECT string_agg(quote_ident(attname), ', ') INTO columns FROM pg_attribute
-            WHERE attrelid = record_table::regclass AND attnum > 0 AND NOT attisdropped AND attname <> 'id';
+            WHERE attrelid = record_table::regclass AND attnum > 0 AND NOT attisdropped AND NOT (attname = 'id' AND atthasdef);
             EXECUTE format('GRANT SELECT, INSERT (%s) ON %I TO %I', columns, record_table, role_name);
             EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', record_table);
             EXECUTE format('DROP POLICY IF EXISTS %I ON %I', role_name || '_reads', record_table);
@@ -50,16 +50,19 @@ BEGIN
             EXECUTE format('DROP POLICY IF EXISTS %I ON %I', role_name || '_adds', record_table);
             EXECUTE format('CREATE POLICY %I ON %I FOR INSERT TO %I WITH CHECK (tier = %s)',
                            role_name || '_adds', record_table, role_name, tier_number);
-            IF record_table <> 'attachments' THEN
+            IF record_table NOT IN ('attachments', 'nodes', 'edges') THEN
                 EXECUTE format('GRANT USAGE ON SEQUENCE %I TO %I', record_table || '_id_seq', role_name);
             END IF;
         END LOOP;
 
-        -- Records are only ever added; an attachment takes the place of the former one of its tier.
+        -- Records are only ever added; an attachment, and what is known of an edge, takes the place of the former one of its tier.
         EXECUTE format('GRANT UPDATE (content, created) ON attachments TO %I', role_name);
-        EXECUTE format('DROP POLICY IF EXISTS %I ON attachments', role_name || '_replaces');
-        EXECUTE format('CREATE POLICY %I ON attachments FOR UPDATE TO %I USING (tier = %s) WITH CHECK (tier = %s)',
-                       role_name || '_replaces', role_name, tier_number, tier_number);
+        EXECUTE format('GRANT UPDATE (facts, present, created) ON edges TO %I', role_name);
+        FOREACH record_table IN ARRAY ARRAY['attachments', 'edges'] LOOP
+            EXECUTE format('DROP POLICY IF EXISTS %I ON %I', role_name || '_replaces', record_table);
+            EXECUTE format('CREATE POLICY %I ON %I FOR UPDATE TO %I USING (tier = %s) WITH CHECK (tier = %s)',
+                           role_name || '_replaces', record_table, role_name, tier_number, tier_number);
+        END LOOP;
     END LOOP;
 END
 $roles$;

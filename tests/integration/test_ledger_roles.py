@@ -15,6 +15,8 @@ import pytest
 from tests.support import postgres
 from tests.support.ledger_contract import ONE, verdict
 from trainshed.errors import UsageError
+from trainshed.ledger import graph
+from trainshed.ledger.lineage import Edge, Node
 from trainshed.ledger.store import Ledger
 from trainshed.settings import Tier
 
@@ -76,6 +78,7 @@ def record_all(ledger: Ledger) -> None:
     ledger.attach(ONE, "sbom", b"{}")
     ledger.record_lock(ONE, "c", "b", {})
     ledger.record_event("run", "dev", "n", "k", {})
+    ledger.record_event("deployment", "dev", "n", "k", {"component": "train", "state": "good"})  # of which the lineage tells
 
 
 WRITES: dict[str, Callable[[Ledger], None]] = {
@@ -85,7 +88,7 @@ WRITES: dict[str, Callable[[Ledger], None]] = {
     "locks": lambda ledger: ledger.record_lock(ONE, "c", "b", {}),
     "events": lambda ledger: ledger.record_event("run", "dev", "n", "k", {}),
 }
-TABLES = tuple(WRITES)
+TABLES = (*WRITES, "nodes", "edges")
 
 
 @pytest.mark.parametrize("tier", LOGINS)
@@ -104,7 +107,7 @@ def test_each_login_records_its_own_tier_reads_all_and_holds_leases(site: Site, 
 
 
 @pytest.mark.parametrize("tier", [Tier.LAPTOP, Tier.PULL_REQUEST])
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", WRITES)
 def test_a_forged_tier_is_refused_by_the_database(site: Site, table: str, tier: Tier) -> None:
     with (
         Ledger.open(site.url(tier), tier=Tier.MAIN) as forger,
@@ -117,6 +120,35 @@ def test_a_forged_tier_is_refused_by_the_database(site: Site, table: str, tier: 
         assert connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchone() == (0,)
 
 
+def _write(forger: Ledger, forged: list[Edge]) -> None:
+    with forger._database.write() as connection:
+        graph.write(connection, forged, tier=int(Tier.MAIN), created=1.0)
+
+
+@pytest.mark.parametrize("tier", [Tier.LAPTOP, Tier.PULL_REQUEST])
+def test_forged_lineage_is_refused_by_the_database(site: Site, tier: Tier) -> None:
+    told = {"component": "train", "state": "good"}
+    forged = [Edge(Node("image", ONE), Node("revision", "arn"), "runs")]
+    with Ledger.open(site.url(Tier.MAIN), tier=Tier.MAIN) as ledger:
+        ledger.record_event("deployment", "prod", "train", "arn", {**told, "digest": ONE})
+    with psycopg.connect(site.owner) as connection:
+        before = connection.execute("SELECT * FROM edges ORDER BY source, target").fetchall()
+    assert before
+    with Ledger.open(site.url(tier), tier=tier) as ledger:
+        ledger.record_event("deployment", "prod", "train", "arn", {**told, "state": "bad"})
+    with (
+        Ledger.open(site.url(tier), tier=Tier.MAIN) as forger,
+        pytest.raises(UsageError, match='violates row-level security policy for table "nodes"'),
+    ):
+        _write(forger, forged)
+    with psycopg.connect(site.owner) as connection:
+        assert connection.execute("SELECT * FROM edges WHERE tier = 2 ORDER BY source, target").fetchall() == before
+    with Ledger.open(site.url(Tier.MAIN), tier=Tier.MAIN) as ledger:
+        (revision,) = ledger.nodes("arn")
+        (edge,) = ledger.lineage([revision], up=False).edges
+        assert edge.facts == {"state": "good"}
+
+
 @pytest.mark.parametrize("table", TABLES)
 def test_a_pull_request_can_neither_change_nor_remove_nor_number_a_record(site: Site, table: str) -> None:
     with Ledger.open(site.url(Tier.MAIN), tier=Tier.MAIN) as ledger:
@@ -125,7 +157,9 @@ def test_a_pull_request_can_neither_change_nor_remove_nor_number_a_record(site: 
         before = connection.execute(f"SELECT * FROM {table}".encode()).fetchall()
     statements = [f"DELETE FROM {table}", f"UPDATE {table} SET tier = 1", f"TRUNCATE {table}", f"DROP TABLE {table}"]
     statements += [f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY", f"CREATE TABLE own_{table} (id int)"]
-    if table != "attachments":
+    if table in {"nodes", "edges"}:
+        statements += [f"INSERT INTO {table} SELECT * FROM {table}", f"UPDATE {table} SET tier = tier"]
+    elif table != "attachments":
         statements += [f"SELECT setval('{table}_id_seq', 1)", f"INSERT INTO {table} (id) VALUES (1)"]
     with psycopg.connect(site.url(Tier.PULL_REQUEST), autocommit=True) as connection:
         for statement in statements:
@@ -133,6 +167,8 @@ def test_a_pull_request_can_neither_change_nor_remove_nor_number_a_record(site: 
                 connection.execute(statement.encode())
         if table == "attachments":
             assert connection.execute("UPDATE attachments SET content = 'forged'").rowcount == 0
+        if table == "edges":
+            assert connection.execute("UPDATE edges SET present = false").rowcount == 0
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("SET ROLE trainshed_main")
     with psycopg.connect(site.owner) as connection:

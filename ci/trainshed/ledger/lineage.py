@@ -77,6 +77,8 @@ SCAN = "scan"
 CHANGING = frozenset({FOUND, SERVES, RELEASED})
 """Relations whose facts follow the newest record."""
 
+WITH_FACTS = CHANGING | {GREEN}
+
 _HUBS_UP = frozenset({FOUND, LOCKED, GREEN, OF})
 _HUBS_DOWN = frozenset({LOCKED, STAMPED, OF, BY})
 _DATASET = "Dataset"
@@ -117,22 +119,23 @@ class Edge:
 class Graph:
     """What was found from some nodes: ``nodes`` with the starts first, nearest first; ``edges`` between them.
 
-    ``left_out`` maps a node to how many of its neighbours in this direction are not among the nodes: those of a hub which is not a
-    start (see `expands`), and those that were too many.
+    ``left_out`` maps a node to how many of its neighbours in this direction are not among the nodes because they were too many; those that
+    are not followed at all (see `hubs`) are not counted. ``whole`` is false where there was more than could be looked at.
     """
 
     starts: tuple[Node, ...]
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
     left_out: Mapping[Node, int]
+    whole: bool = True
 
 
-def expands(relation: str, *, up: bool, start: bool) -> bool:
-    """Tell whether edges are followed: those of hubs, which lead to all that was ever green together, only from a start.
+def hubs(*, up: bool) -> frozenset[str]:
+    """Return the relations that are followed from a start only: they lead to all that was ever green together, or of one name.
 
     So from a revision upwards lie its own image, model, run, data, inputs and commits, and not every image of every lock.
     """
-    return start or relation not in (_HUBS_UP if up else _HUBS_DOWN)
+    return _HUBS_UP if up else _HUBS_DOWN
 
 
 def edges_of_image(component: str, input_digest: str, digest: str, manifest: Mapping[str, Any]) -> list[Edge]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import statistics
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
 
 import sqlalchemy as sa
 
-from trainshed.ledger import leases
+from trainshed.ledger import graph, leases, lineage
 from trainshed.ledger.database import Database
 from trainshed.ledger.leases import Lease
+from trainshed.ledger.lineage import Edge, Graph, Node
 from trainshed.ledger.records import Event, ImageRecord, Verdict
 from trainshed.ledger.tables import attachments, events, images, locks, verdicts
 from trainshed.settings import Tier
@@ -63,6 +64,7 @@ class Ledger:
         """Keep the outcome of a check, with the tier of this ledger."""
         self._record(
             verdicts,
+            lambda connection: self._project_verdict(connection, verdict),
             digest=verdict.digest,
             check_name=verdict.check,
             version=verdict.version,
@@ -91,8 +93,10 @@ class Ledger:
         self, *, component: str, repository: str, input_digest: str, digest: str, manifest: Mapping[str, Any], seconds: float
     ) -> None:
         """Keep what went into an image and what came out. ``seconds`` is the time of the build, 0 when it was found."""
+        told = lineage.edges_of_image(component, input_digest, digest, manifest)
         self._record(
             images,
+            lambda connection: self._project(connection, told),
             component=component,
             repository=repository,
             input_digest=input_digest,
@@ -166,7 +170,12 @@ class Ledger:
 
     def record_lock(self, plan_digest: str, commit: str, branch: str, document: Mapping[str, Any]) -> None:
         """Keep the lock of a green tree. ``commit`` and ``branch`` are empty outside of a repository."""
-        self._record(locks, plan_digest=plan_digest, commit_id=commit, branch=branch, document=document)
+        told = lineage.edges_of_lock(document)
+
+        def project(connection: sa.Connection) -> None:
+            self._project(connection, graph.without_made(connection, told, tier=int(self._tier)))
+
+        self._record(locks, project, plan_digest=plan_digest, commit_id=commit, branch=branch, document=document)
 
     def lock(self, *, commit: str | None = None, branch: str | None = None) -> dict[str, Any] | None:
         """Return the newest lock of the own tier or above, of one commit or branch when asked."""
@@ -189,7 +198,16 @@ class Ledger:
 
     def record_event(self, kind: str, environment: str, name: str, key: str, document: Mapping[str, Any]) -> None:
         """Keep what happened: ``kind`` upload, run or deployment, of the pipeline or service ``name``; ``key`` is what tells it apart."""
-        self._record(events, kind=kind, environment=environment, name=name, key=key, document=document)
+        told = lineage.edges_of_event(kind, environment, name, key, document)
+        self._record(
+            events,
+            lambda connection: self._project(connection, told),
+            kind=kind,
+            environment=environment,
+            name=name,
+            key=key,
+            document=document,
+        )
 
     def events(
         self, kind: str, environment: str, name: str | None = None, key: str | None = None, *, limit: int | None = None
@@ -202,18 +220,39 @@ class Ledger:
             wanted = wanted.where(events.c.key == key)
         with self._database.read() as connection:
             rows = connection.execute(wanted.order_by(events.c.id.desc()).limit(limit)).all()
-        return [
-            Event(
-                kind=row.kind,
-                environment=row.environment,
-                name=row.name,
-                key=row.key,
-                document=row.document,
-                tier=Tier(row.tier),
-                created=row.created,
-            )
-            for row in rows
-        ]
+        return [_event(row) for row in rows]
+
+    def newest_events(self, kind: str, keys: Iterable[str]) -> dict[str, Event]:
+        """Return the newest event of each key, in whatever environment it happened, by the own tier or above."""
+        newest: dict[str, Event] = {}
+        asked = list(dict.fromkeys(keys))
+        for start in range(0, len(asked), _PER_QUERY):
+            part = asked[start : start + _PER_QUERY]
+            wanted = sa.select(events).where(events.c.kind == kind, events.c.key.in_(part), events.c.tier >= int(self._tier))
+            with self._database.read() as connection:
+                for row in connection.execute(wanted.order_by(events.c.id.desc())):
+                    newest.setdefault(row.key, _event(row))
+        return newest
+
+    def lineage(self, starts: Iterable[Node], *, up: bool, limit: int = 500) -> Graph:
+        """Follow causes (``up``) or effects from some nodes, by what the own tier and those above recorded.
+
+        Args:
+            starts: nodes that `nodes` gave.
+            up: towards commits and data; else towards services.
+            limit: so many nodes are told of; of more than that those that serve come first, each with the way to it.
+        """
+        with self._database.read() as connection:
+            return graph.walk(connection, starts, up=up, limit=limit, tier=int(self._tier))
+
+    def nodes(self, text: str) -> list[Node]:
+        """Return what a text may mean, what serves first.
+
+        It is an id, a name (of a service, pipeline, component, run, release, tag or finding), a reference ``…@sha256:…``, or the
+        beginning of a digest or commit of seven characters or more.
+        """
+        with self._database.read() as connection:
+            return graph.find(connection, text, tier=int(self._tier))
 
     def _verdicts(self, *conditions: sa.ColumnElement[bool], limit: int | None = None) -> Iterator[Verdict]:
         """Yield the verdicts of the own tier or above, the newest first."""
@@ -234,12 +273,36 @@ class Ledger:
                 created=row.created,
             )
 
-    def _record(self, table: sa.Table, **values: Any) -> None:  # noqa: ANN401 - the columns of the table
+    def _record(self, table: sa.Table, project: Callable[[sa.Connection], None], **values: Any) -> None:  # noqa: ANN401 - the columns
+        """Write a record, and in the same transaction what it tells of the lineage."""
         with self._database.write() as connection:
             connection.execute(table.insert().values(self._new(**values)))
+            project(connection)
+
+    def _project(self, connection: sa.Connection, told: Sequence[Edge]) -> None:
+        graph.write(connection, told, tier=int(self._tier), created=self._database.clock)
+
+    def _project_verdict(self, connection: sa.Connection, verdict: Verdict) -> None:
+        found = lineage.edges_of_verdict(verdict.digest, verdict.check, verdict.component, verdict.details)
+        if found is None:
+            return
+        image, whole = Node(lineage.IMAGE, verdict.digest, verdict.component), lineage.complete(verdict.details)
+        graph.write_findings(connection, image, found, whole=whole, tier=int(self._tier), created=self._database.clock)
 
     def _new(self, **values: Any) -> dict[str, Any]:  # noqa: ANN401 - the columns of a table
         return {**values, "tier": int(self._tier), "created": self._database.clock}
 
     def _age(self, table: sa.Table) -> sa.Label[float]:
         return (self._database.clock - table.c.created).label("age")
+
+
+def _event(row: Any) -> Event:  # noqa: ANN401 - a row of `events`
+    return Event(
+        kind=row.kind,
+        environment=row.environment,
+        name=row.name,
+        key=row.key,
+        document=row.document,
+        tier=Tier(row.tier),
+        created=row.created,
+    )

@@ -13,6 +13,11 @@ def _number() -> TypeEngine[int]:
     return BigInteger().with_variant(Integer(), "sqlite")
 
 
+def _plain() -> TypeEngine[str]:
+    """Return a text that is ordered by its bytes, as SQLite does: what begins alike is one range of its index."""
+    return String().with_variant(String(collation="C"), "postgresql")
+
+
 verdicts = Table(
     "verdicts",
     metadata,
@@ -89,4 +94,31 @@ leases = Table(
     Column("owner", String, nullable=False),  # `owner.mark()` of the holder
     Column("token", String, nullable=False),  # tells two holders of one process apart
     Column("expires", Double, nullable=False),
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("key", BigInteger, primary_key=True, autoincrement=False),  # `graph.key_of` kind and id
+    Column("label", _plain(), primary_key=True),  # each name of it is a row
+    Column("tier", SmallInteger, primary_key=True, autoincrement=False),
+    Column("kind", String, nullable=False),
+    Column("id", _plain(), nullable=False),
+    Column("alias", Boolean, nullable=False),  # a further name, not the one that is shown
+    Column("created", Double, nullable=False),
+    Index("ix_nodes_id", "id"),
+    Index("ix_nodes_label", "label"),
+)
+
+edges = Table(
+    "edges",
+    metadata,
+    Column("source", BigInteger, primary_key=True, autoincrement=False),  # keys of nodes
+    Column("target", BigInteger, primary_key=True, autoincrement=False),
+    Column("relation", String, primary_key=True),
+    Column("tier", SmallInteger, primary_key=True, autoincrement=False),
+    Column("facts", JSON, nullable=False),
+    Column("present", Boolean, nullable=False),  # false: a newer record takes it back
+    Column("created", Double, nullable=False),
+    Index("ix_edges_target", "target", "relation"),
 )

@@ -79,7 +79,7 @@ def test_a_newer_ledger_is_left_alone(url: str, file: Path) -> None:
     connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.commit()
     connection.close()
-    with pytest.raises(UsageError, match="has schema 9999, newer than the 0001") as raised:
+    with pytest.raises(UsageError, match="has schema 9999, newer than the 0002") as raised:
         Ledger.open(url, tier=Tier.LAPTOP)
     assert raised.value.next_step.startswith("Update Trainshed")
 

@@ -1,0 +1,59 @@
+"""The lineage of the records that stand already: what a ledger's first step to it has to catch up with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import sqlalchemy as sa
+
+from trainshed.ledger import graph, lineage
+from trainshed.ledger.lineage import IMAGE, SCAN, Edge, Node
+from trainshed.ledger.tables import events, images, locks, verdicts
+
+_AT_ONCE = 500
+
+
+def fill(connection: sa.Connection) -> None:
+    """Project all records, the oldest first: as if each had been written with its lineage."""
+    known: set[int] = set()
+    for table, project in ((images, _of_image), (locks, _of_lock), (events, _of_event)):
+        for rows in _batches(connection, table):
+            _write(connection, rows, project, known)
+    for rows in _batches(connection, verdicts, verdicts.c.check_name == SCAN):
+        for row in rows:
+            found = lineage.edges_of_verdict(row.digest, row.check_name, row.component, row.details)
+            image = Node(IMAGE, row.digest, row.component)
+            whole = lineage.complete(row.details)
+            graph.write_findings(connection, image, found or [], whole=whole, tier=row.tier, created=row.created)
+
+
+def _batches(connection: sa.Connection, table: sa.Table, *conditions: sa.ColumnElement[bool]) -> Iterator[list[Any]]:
+    last = 0
+    while rows := list(connection.execute(sa.select(table).where(table.c.id > last, *conditions).order_by(table.c.id).limit(_AT_ONCE))):
+        yield rows
+        last = rows[-1].id
+
+
+def _write(connection: sa.Connection, rows: list[Any], project: Callable[[Any], list[Edge]], known: set[int]) -> None:
+    """Write the edges of some records; one that was written before is not even tried, unless its facts may be newer."""
+    for row in rows:
+        told = []
+        for edge in project(row):
+            mark = hash((edge.source, edge.target, edge.relation, row.tier))
+            if edge.relation in lineage.CHANGING or mark not in known:
+                known.add(mark)
+                told.append(edge)
+        graph.write(connection, graph.without_made(connection, told, tier=row.tier), tier=row.tier, created=row.created)
+
+
+def _of_image(row: Any) -> list[Edge]:  # noqa: ANN401 - a row
+    return lineage.edges_of_image(row.component, row.input_digest, row.digest, row.manifest)
+
+
+def _of_lock(row: Any) -> list[Edge]:  # noqa: ANN401 - a row
+    return lineage.edges_of_lock(row.document)
+
+
+def _of_event(row: Any) -> list[Edge]:  # noqa: ANN401 - a row
+    return lineage.edges_of_event(row.kind, row.environment, row.name, row.key, row.document)

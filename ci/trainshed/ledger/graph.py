@@ -1,0 +1,255 @@
+"""Lineage in the database: edges are written with the record that tells of them, and followed level by level.
+
+A node's key is the beginning of the digest of its kind and id, so edges are small and need no look-up to be written. A fact is written
+once for each tier; who looks sees those of its own tier and above, and of one that changes the newest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from trainshed.ledger import lineage
+from trainshed.ledger.lineage import Edge, Graph, Node
+from trainshed.ledger.tables import edges, nodes
+
+REACH = 20_000
+"""So many nodes are looked at before those are chosen that are told of."""
+_PER_QUERY = 2000
+_FOUND_AT_MOST = 200
+_PREFIX = re.compile(r"(?:sha256:)?[0-9a-f]{7,64}")
+_LAST = "\U0010ffff"
+_FIRST_TOLD = (lineage.SERVES, lineage.RUNS, lineage.LOADS, lineage.RELEASED, lineage.USES, lineage.RAN, lineage.GAVE, lineage.READ)
+
+_Time = float | sa.ColumnElement[float]
+
+
+def key_of(node: Node) -> int:
+    """Return the key of a node: 64 bits of a digest, so that a million nodes share none."""
+    return int.from_bytes(hashlib.sha256(f"{node.kind}\0{node.id}".encode()).digest()[:8], "big", signed=True)
+
+
+def write(connection: sa.Connection, told: Sequence[Edge], *, tier: int, created: _Time) -> None:
+    """Write edges and their nodes; what is known already is left alone, and of what changes the newest counts.
+
+    Rows are written in the order of their keys, so that two who write the same never wait for each other in a circle.
+    """
+    if not told:
+        return
+    named = {(row["key"], row["label"]): row for edge in told for end in (edge.source, edge.target) for row in _rows_of(end)}
+    _insert(connection, nodes, [named[key] for key in sorted(named)], tier=tier, created=created)
+    rows = {(row["source"], row["target"], row["relation"]): row for row in map(_row_of, told)}
+    for changing in (False, True):
+        wanted = [rows[key] for key in sorted(rows) if (key[2] in lineage.CHANGING) is changing]
+        _insert(connection, edges, wanted, tier=tier, created=created, replace=changing)
+
+
+def write_findings(  # noqa: PLR0913 - what a scan tells, and who it is told by
+    connection: sa.Connection, image: Node, found: Sequence[Edge], *, whole: bool, tier: int, created: _Time
+) -> None:
+    """Write what a scan found in an image; what it found no more is taken back, where the scan is ``whole``."""
+    now = {key_of(edge.source) for edge in found}
+    gone: list[Edge] = []
+    if whole:
+        mine = (edges.c.target == key_of(image), edges.c.relation == lineage.FOUND, edges.c.tier == tier, edges.c.present)
+        before = set(connection.execute(sa.select(edges.c.source).where(*mine)).scalars()) - now
+        gone = [Edge(node, image, lineage.FOUND, present=False) for node in _nodes(connection, before, tier=tier).values()]
+    write(connection, [*found, *gone], tier=tier, created=created)
+
+
+def without_made(connection: sa.Connection, told: Iterable[Edge], *, tier: int) -> list[Edge]:
+    """Leave those edges commit → input out whose input a commit of this tier or one above has made: the first that was green with it."""
+    told = list(told)
+    inputs = {key_of(edge.target) for edge in told if _made(edge)}
+    known: set[int] = set()
+    for part in _parts(inputs):
+        wanted = (edges.c.target.in_(part), edges.c.relation == lineage.MADE, edges.c.tier >= tier)
+        known.update(connection.execute(sa.select(edges.c.target).where(*wanted)).scalars())
+    return [edge for edge in told if not (_made(edge) and key_of(edge.target) in known)]
+
+
+def walk(connection: sa.Connection, starts: Iterable[Node], *, up: bool, limit: int, tier: int) -> Graph:
+    """Follow the edges from some nodes, breadth first; of too many those stay that serve, and what leads to them."""
+    reached = _Reached(connection, up=up, tier=tier)
+    begun = {key_of(start): start for start in starts}
+    reached.follow(list(begun))
+    kept = reached.kept(limit)
+    known = _nodes(connection, kept, tier=tier)
+    named = {key: known.get(key) or begun[key] for key in kept if key in known or key in begun}
+    facts = _facts(connection, kept, tier=tier)
+    return Graph(
+        starts=tuple(named[key] for key in begun),
+        nodes=tuple(named.values()),
+        edges=tuple(
+            Edge(named[source], named[target], relation, facts.get((source, target, relation), {}), at)
+            for (source, target, relation), at in reached.edges.items()
+            if source in named and target in named
+        ),
+        left_out={named[key]: count for key, count in reached.missing(named).items()},
+        whole=reached.whole,
+    )
+
+
+def find(connection: sa.Connection, text: str, *, tier: int) -> list[Node]:
+    """Return the nodes that a text means: by id, by name, by the beginning of a digest or commit."""
+    text = text.strip()
+    digest = text.rpartition("@")[2] if "@sha256:" in text else text
+    exact = sorted({text, digest, text.upper() if text.lower().startswith("cve-") else text})
+    conditions: list[sa.ColumnElement[bool]] = [nodes.c.id.in_(exact), nodes.c.label.in_(exact)]
+    if _PREFIX.fullmatch(digest.lower()):
+        plain = digest.lower().removeprefix("sha256:")
+        begins = (f"sha256:{plain}",) if digest.lower() != plain else (plain, f"sha256:{plain}")
+        conditions += [sa.and_(nodes.c.id >= each, nodes.c.id < f"{each}{_LAST}") for each in begins]
+    keys: set[int] = set()
+    for condition in conditions:  # one after the other: each is one range of an index
+        wanted = sa.select(nodes.c.key).where(condition, nodes.c.tier >= tier)
+        keys.update(connection.execute(wanted.order_by(nodes.c.created.desc()).limit(_FOUND_AT_MOST)).scalars())
+    found = _nodes(connection, keys, tier=tier).values()
+    return sorted(found, key=lambda node: (lineage.KINDS.index(node.kind) if node.kind in lineage.KINDS else len(lineage.KINDS), node.id))
+
+
+class _Reached:
+    """What is reached from some nodes in one direction."""
+
+    def __init__(self, connection: sa.Connection, *, up: bool, tier: int) -> None:
+        self._connection, self._up, self._tier = connection, up, tier
+        self._parents: dict[int, int | None] = {}
+        self._ranks: dict[int, tuple[int, int]] = {}
+        self.edges: dict[tuple[int, int, str], float] = {}
+        self.whole = True
+
+    def follow(self, starts: list[int]) -> None:
+        """Go on level by level until nothing is new, or too much is known."""
+        self._parents = dict.fromkeys(starts)
+        level, depth = starts, 0
+        while level:
+            if len(self._parents) >= REACH:
+                self.whole = False
+                return
+            depth += 1
+            level = list(self._next(level, depth))
+
+    def _next(self, level: Sequence[int], depth: int) -> Iterator[int]:
+        found = self._edges_at(level, start=depth == 1)
+        self.edges.update(found)
+        for (source, target, relation), _ in sorted(found.items(), key=lambda item: -item[1]):
+            near, far = (target, source) if self._up else (source, target)
+            if far not in self._parents:
+                self._parents[far] = near
+                told = _FIRST_TOLD.index(relation) if not self._up and relation in _FIRST_TOLD else len(_FIRST_TOLD)
+                self._ranks[far] = (told, depth)
+                yield far
+
+    def _edges_at(self, level: Sequence[int], *, start: bool) -> dict[tuple[int, int, str], float]:
+        """Return the edges of a level that are present, with their times."""
+        newest: dict[tuple[int, int, str], tuple[float, bool]] = {}
+        near = edges.c.target if self._up else edges.c.source
+        hubs = [] if start else lineage.hubs(up=self._up)
+        columns = (edges.c.source, edges.c.target, edges.c.relation, edges.c.created, edges.c.present)
+        for part in _parts(level):
+            wanted = sa.select(*columns).where(near.in_(part), edges.c.tier >= self._tier, edges.c.relation.not_in(hubs))
+            for source, target, relation, created, present in self._connection.execute(wanted):
+                before = newest.get((source, target, relation))
+                if before is None or before[0] < created:
+                    newest[source, target, relation] = (created, present)
+        return {edge: created for edge, (created, present) in newest.items() if present}
+
+    def kept(self, limit: int) -> list[int]:
+        """Choose the nodes that are told of, each with the way to it, nearest first."""
+        if len(self._parents) <= limit:
+            return list(self._parents)
+        kept = {key for key, parent in self._parents.items() if parent is None}
+        for key in sorted(self._ranks, key=self._ranks.__getitem__):
+            way = []
+            at: int | None = key
+            while at is not None and at not in kept:
+                way.append(at)
+                at = self._parents[at]
+            if len(kept) + len(way) <= limit:
+                kept.update(way)
+        return [key for key in self._parents if key in kept]
+
+    def missing(self, kept: Mapping[int, Node]) -> dict[int, int]:
+        """Return how many neighbours of each kept node are not kept."""
+        others: dict[int, set[int]] = {}
+        for source, target, _ in self.edges:
+            near, far = (target, source) if self._up else (source, target)
+            if near in kept and far not in kept:
+                others.setdefault(near, set()).add(far)
+        return {key: len(found) for key, found in others.items()}
+
+
+def _rows_of(node: Node) -> Iterator[dict[str, Any]]:
+    row = {"key": key_of(node), "kind": node.kind, "id": node.id}
+    shown = node.label if node.label != node.id else ""
+    yield {**row, "label": shown, "alias": False}
+    yield from ({**row, "label": alias, "alias": True} for alias in node.aliases if alias not in {"", node.id, shown})
+
+
+def _row_of(edge: Edge) -> dict[str, Any]:
+    ends = {"source": key_of(edge.source), "target": key_of(edge.target)}
+    return {**ends, "relation": edge.relation, "facts": dict(edge.facts), "present": edge.present}
+
+
+def _insert(  # noqa: PLR0913 - what a row needs, all by keyword
+    connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]], *, tier: int, created: _Time, replace: bool = False
+) -> None:
+    if not rows:
+        return
+    added = _inserter(connection)(table).values(tier=tier, created=created)
+    if replace:
+        newest = {name: added.excluded[name] for name in ("facts", "present", "created")}
+        added = added.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=newest)
+    else:
+        added = added.on_conflict_do_nothing()
+    connection.execute(added, rows)
+
+
+def _inserter(connection: sa.Connection) -> Callable[[sa.Table], Any]:
+    if connection.dialect.name == "sqlite":
+        return sqlite_insert
+    from sqlalchemy.dialects.postgresql import insert as postgresql_insert  # slow to import, and SQLite is the default
+
+    return postgresql_insert
+
+
+def _nodes(connection: sa.Connection, keys: Iterable[int], *, tier: int) -> dict[int, Node]:
+    """Return the nodes of some keys, in their order; the newest name is the one that is shown."""
+    rows: dict[int, list[Any]] = {key: [] for key in keys}
+    for part in _parts(rows):
+        wanted = sa.select(nodes.c.key, nodes.c.kind, nodes.c.id, nodes.c.label, nodes.c.alias)
+        for row in connection.execute(wanted.where(nodes.c.key.in_(part), nodes.c.tier >= tier).order_by(nodes.c.created.desc())):
+            rows[row.key].append(row)
+    return {key: _node(found) for key, found in rows.items() if found}
+
+
+def _node(rows: Sequence[Any]) -> Node:
+    label = next((row.label for row in rows if row.label and not row.alias), "")
+    others = dict.fromkeys(row.label for row in rows if row.label and row.label != label)
+    return Node(rows[0].kind, rows[0].id, label or rows[0].id, tuple(others))
+
+
+def _facts(connection: sa.Connection, keys: Iterable[int], *, tier: int) -> dict[tuple[int, int, str], Mapping[str, Any]]:
+    """Return the newest facts of the edges that have some."""
+    found: dict[tuple[int, int, str], Mapping[str, Any]] = {}
+    wanted = sa.select(edges.c.source, edges.c.target, edges.c.relation, edges.c.facts).where(edges.c.tier >= tier)
+    for part in _parts(keys):
+        of = wanted.where(edges.c.target.in_(part), edges.c.relation.in_(sorted(lineage.WITH_FACTS)))
+        for source, target, relation, facts in connection.execute(of.order_by(edges.c.created)):
+            found[source, target, relation] = facts
+    return found
+
+
+def _parts(keys: Iterable[int]) -> Iterator[list[int]]:
+    listed = sorted(keys)
+    for start in range(0, len(listed), _PER_QUERY):
+        yield listed[start : start + _PER_QUERY]
+
+
+def _made(edge: Edge) -> bool:
+    return edge.relation == lineage.MADE and edge.target.kind == lineage.INPUT
