@@ -94,7 +94,7 @@ def history(context: Context, service: str) -> list[Known]:
     proven: set[str] = set()
     for event in context.ledger.events(EVENT, context.config.environment.name, service):
         newest.setdefault(event.key, event)
-        if _state(event) == GOOD:
+        if state_of(event) == GOOD:
             proven.add(event.key)
     return [_known(event, proven=revision in proven) for revision, event in newest.items()]
 
@@ -165,7 +165,8 @@ def _by(context: Context) -> str:
     return context.build_url or owner.person()
 
 
-def _state(event: Event) -> str:
+def state_of(event: Event) -> str:
+    """Return the state that an event tells of its revision."""
     return str(event.document.get("state") or (GOOD if event.document.get("good") else BAD))
 
 
@@ -173,7 +174,7 @@ def _known(event: Event, *, proven: bool) -> Known:
     told = event.document
     return Known(
         revision=event.key,
-        state=_state(event),
+        state=state_of(event),
         proven=proven,
         unit=told.get("unit") or {},
         golden=told.get("golden") or "",
