@@ -54,8 +54,8 @@ class Model(TypedDict):
 class Service(TypedDict):
     """What serves.
 
-    ``revision`` is short (``predictor:17``) and ``arn`` its ARN, ``unit`` is `services.unit.Unit.document`, ``golden`` the digest that its golden
-    predictions are attached to in the ledger, ``definition`` the task definition as it was registered.
+    ``revision`` is short (``predictor:17``) and ``arn`` its ARN, ``unit`` is `services.unit.Unit.document`, ``golden`` the digest that
+    its golden predictions are attached to in the ledger, ``definition`` what registers the task definition again.
     """
 
     service: str
