@@ -54,6 +54,11 @@ def release(  # noqa: PLR0913 - the options of the command
     """
     ends = None if deadline is None else time.monotonic() + deadline
     with rooms.opened(context, to=to, ends=ends) as room:
+        if context.build_url and not to and _is_nobodys(room):
+            result = _nothing(room, f"nothing was released: environment {room.there.config.environment.name} ends with this build")
+            context.console.end(result)
+            context.console.line("  production is named with release.environment; see docs/how-to/release-to-production.md")
+            return Report(stage=STAGE, results=(result,), extra={"state": str(result.status)})
         if dry_run:
             return _shown(room, names, bump, undo=undo)
         with _alone(room) as lease:
@@ -62,6 +67,11 @@ def release(  # noqa: PLR0913 - the options of the command
             if undo:
                 return _told(making, left or _nothing(room, "no release is open: nothing is to be undone"))
             return _told(making, left or _made(making, names, bump))
+
+
+def _is_nobodys(room: Room) -> bool:
+    """Tell whether no production is named, and what is embedded in a build's agent would stand for it."""
+    return room.in_place and not room.here.config.release.environment and room.there.config.environment.registry is None
 
 
 # --- one at a time --------------------------------------------------------------------------------------------------------------

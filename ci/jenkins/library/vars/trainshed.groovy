@@ -77,7 +77,9 @@ def call(Map given = [:]) {
                 steps {
                     script {
                         milestone(2)
-                        toolkit('release', "--bump '${params.RELEASE_BUMP}'") // $RELEASE_BUMP is unset in the first build of a branch
+                        access(' --release') { // $RELEASE_BUMP is unset in the first build of a branch
+                            sh(label: 'release', script: "${command('release')} --bump '${params.RELEASE_BUMP}'")
+                        }
                     }
                 }
             }
@@ -117,9 +119,9 @@ void toolkit(String stage, String arguments) {
 }
 
 // Bind by name what the toolkit tells for the environment, nothing of production to a pull request. A fork's scripts could name anything: not asked.
-void access(Closure body) {
+void access(String more = '', Closure body) {
     List bound = []
-    for (String line in (env.CHANGE_FORK ? [] : lines('jenkins', 'bindings'))) {
+    for (String line in (env.CHANGE_FORK ? [] : lines('jenkins', "bindings${more}"))) {
         List words = line.tokenize(' ')
         if (words[0] == 'string') {
             bound.add(string(variable: words[1], credentialsId: words[2]))
@@ -174,7 +176,7 @@ void report() {
         currentBuild.description = sh(label: 'report', returnStdout: true, script: command('report')).trim()
     } finally {
         archiveArtifacts(artifacts: 'build/images.lock.json,build/manifest.json', fingerprint: true, allowEmptyArchive: true)
-        archiveArtifacts(artifacts: 'build/records/**,build/reports/**,build/logs/**,build/pipelines/**', allowEmptyArchive: true)
+        archiveArtifacts(artifacts: 'build/records/**,build/reports/**,build/logs/**,build/pipelines/**,build/release/**', allowEmptyArchive: true)
     }
     junit(testResults: 'build/reports/junit.xml', allowEmptyResults: true, skipMarkingBuildUnstable: true)
     ifInstalled { recordIssues(enabledForFailure: true, skipPublishingChecks: true, tools: [sarif(pattern: 'build/reports/findings.sarif')]) }
