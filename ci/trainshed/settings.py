@@ -93,6 +93,23 @@ def from_fork() -> bool:
     return bool(os.environ.get("CHANGE_FORK"))
 
 
+def change() -> str | None:
+    """Return the number of the pull request that Jenkins builds, None elsewhere."""
+    return os.environ.get("CHANGE_ID") or None
+
+
+def build_number() -> int:
+    """Return the number of the Jenkins build that runs this, as its address ends; 0 elsewhere."""
+    last = (build_url() or "").rstrip("/").rpartition("/")[2]
+    return int(last) if last.isascii() and last.isdigit() else 0
+
+
+def git_settings() -> int:
+    """Return how many settings the environment hands to git (``GIT_CONFIG_COUNT``): more are numbered from there."""
+    told = os.environ.get("GIT_CONFIG_COUNT", "")
+    return int(told) if told.isascii() and told.isdigit() else 0
+
+
 def policy_revision() -> str | None:
     """Return the git revision whose policy holds instead of the tree's, None for the tree's own.
 

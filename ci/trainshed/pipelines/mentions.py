@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from trainshed import files
 from trainshed.errors import problems, suggestion
@@ -54,24 +55,46 @@ def of_template(template: Template) -> set[str]:
     Raises:
         UsageError: the template is missing or not UTF-8.
     """
-    if template.kind == "yaml":
-        return components_of(files.read_text(template.path, what="the pipeline template"))
     found: set[str] = set()
-    seen, waiting = set(), [template.path]
+    for _path, text in _sources(template):
+        tree = _parsed(text) if template.kind == "python" else None
+        if tree is None:
+            found |= components_of(text)  # compiled, or wrong: the compiler says better what
+        else:
+            found |= {name for literal in _literals(tree) for name in components_of(literal)}
+    return found
+
+
+def files_of(template: Template) -> tuple[Path, ...]:
+    """Return the files that make a template: its own, and the modules beside it that it imports.
+
+    Raises:
+        UsageError: one of them is not UTF-8.
+    """
+    return tuple(path for path, _ in _sources(template))
+
+
+def _sources(template: Template) -> Iterator[tuple[Path, str]]:
+    """Walk path and text of a template and of what it imports from beside it."""
+    seen, waiting = set[Path](), [template.path]
     while waiting:
         path = waiting.pop()
         if path in seen:
             continue
         seen.add(path)
         text = files.read_text(path, what="the pipeline template")
-        try:
-            tree = ast.parse(text)
-        except (SyntaxError, ValueError):
-            found |= components_of(text)  # what is wrong, the compiler says better
-            continue
-        found |= {name for literal in _literals(tree) for name in components_of(literal)}
-        waiting += [file for name in _imported(tree) if (file := path.parent / f"{name}.py").is_file()]
-    return found
+        yield path, text
+        tree = _parsed(text) if template.kind == "python" else None
+        if tree is not None:
+            waiting += [file for name in _imported(tree) if (file := path.parent / f"{name}.py").is_file()]
+
+
+def _parsed(text: str) -> ast.AST | None:
+    """Return the tree of a module, None for what is no Python."""
+    try:
+        return ast.parse(text)
+    except (SyntaxError, ValueError):
+        return None
 
 
 def of_templates(templates: Iterable[Template], components: Collection[str]) -> dict[str, set[str]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from trainshed import settings
 from trainshed.errors import ToolMissing, UsageError, WorkFailed
@@ -46,7 +48,7 @@ def commit_of(root: Path, revision: str) -> str | None:
 
 def descends(root: Path, commit: str, ancestor: str) -> bool:
     """Tell whether a commit came after another one; False where this clone does not know both, or they are the same."""
-    return commit != ancestor and _run(root, "merge-base", "--is-ancestor", ancestor, commit).code == 0
+    return commit != ancestor and run(root, "merge-base", "--is-ancestor", ancestor, commit).code == 0
 
 
 def tags_of(root: Path, commit: str) -> tuple[str, ...]:
@@ -72,12 +74,12 @@ def content(root: Path, commit: str, path: str) -> str | None:
         UsageError: it is no plain file there; a link would be read for its target.
         WorkFailed: git cannot read the commit; that is never read as a commit without the file.
     """
-    entry = _run(root, "ls-tree", "--full-tree", commit, "--", path, check=True).output.strip()
+    entry = run(root, "ls-tree", "--full-tree", commit, "--", path, check=True).output.strip()
     if not entry:
         return None
     if not entry.startswith("100"):
         raise UsageError(f"{path} is no plain file in {commit[:_SHORT]}", next_step="Make it a file there, not a link or a folder.")
-    return _run(root, "cat-file", "blob", f"{commit}:{path}", check=True).output
+    return run(root, "cat-file", "blob", f"{commit}:{path}", check=True).output
 
 
 def short(commit: str) -> str:
@@ -87,13 +89,27 @@ def short(commit: str) -> str:
 
 def _said(root: Path, *arguments: str) -> str:
     try:
-        return _run(root, *arguments).output.strip()
+        return run(root, *arguments).output.strip()
     except ToolMissing:
         return ""
 
 
-def _run(root: Path, *arguments: str, check: bool = False) -> process.Outcome:
-    outcome = process.run(["git", *_OPTIONS, "-C", str(root), *arguments], check=check, timeout=_LIMIT_SECONDS)
+def run(  # noqa: PLR0913 - one door, so it has the handles
+    root: Path,
+    *arguments: str,
+    check: bool = False,
+    limit: float | None = None,
+    environment: Mapping[str, str] | None = None,
+    stdin: IO[bytes] | None = None,
+    secrets: Sequence[str] = (),
+) -> process.Outcome:
+    """Run git in a folder, so that it changes nothing by looking; ``limit`` in seconds, the rest as of `process.run`.
+
+    Raises:
+        WorkFailed: it takes too long; with ``check``, it fails.
+    """
+    words, limit = ["git", *_OPTIONS, "-C", str(root), *arguments], limit or _LIMIT_SECONDS
+    outcome = process.run(words, check=check, timeout=limit, environment=environment, stdin=stdin, secrets=secrets)
     if outcome.timed_out:
-        raise WorkFailed(f"git {arguments[0]} took longer than {_LIMIT_SECONDS:g} s in {root}", next_step="Try it by hand.")
+        raise WorkFailed(f"git {arguments[0]} took longer than {limit:g} s in {root}", next_step="Try it by hand.")
     return outcome

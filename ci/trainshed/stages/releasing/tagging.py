@@ -1,0 +1,125 @@
+"""The tags of a release: the step that decides it. A tag is written without a name, pushed, and named here only when the remote has it.
+
+So a process that dies on the way leaves nothing behind: either the remote has the tags, and the release is decided, or nobody has them.
+Where the repository has no remote, naming them here decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from trainshed import settings
+from trainshed.errors import WorkFailed
+from trainshed.releases.plan import Plan
+from trainshed.results import Report, Result, Status
+from trainshed.stages.releasing.room import Room
+from trainshed.tools import git, git_tags
+from trainshed.tools.git_tags import Remote
+
+STAGE = "release-tag"
+
+
+def tag(room: Room, plan: Plan, *, message: str) -> Report:
+    """Give the commit its tags, all or none; done already, it is found done.
+
+    Raises:
+        TagTaken: a tag is there for another commit; it says who made it.
+        UsageError: the remote takes no tags from us, or git does not know who we are.
+        PushUnknown: whether they arrived cannot be known now: neither undo nor go on before `pushed` answers.
+        RemoteError: they did not arrive.
+    """
+    root, remote = _root(room), _remote(room)
+    given = _given(room, plan, remote)
+    if not given:
+        _require_free(room, plan, remote)
+        time = int(datetime.fromisoformat(plan.created).timestamp())
+        objects = {each.tag: git_tags.make(root, each.tag, plan.commit, message, time=time) for each in plan.versions}
+        if remote is None:
+            git_tags.keep(root, objects, commit=plan.commit)
+        else:
+            given = not git_tags.push(root, remote, objects, plan.commit)
+            _name_here(room, objects, plan.commit)
+    if remote is None:
+        room.there.console.line("this repository has no remote: the tags are only here")
+    results = tuple(_result(room, plan, each.unit, each.tag, remote, given=given) for each in plan.versions)
+    for result in results:
+        room.there.console.end(result)
+    return Report(stage=STAGE, results=results)
+
+
+def undo(room: Room, plan: Plan) -> list[str]:
+    """Undo what was done before the decision, which is nothing: a tag that nobody has needs no undoing.
+
+    Raises:
+        WorkFailed: the tags are given, so that the release is decided and cannot be undone.
+        RemoteError: that cannot be known now.
+    """
+    if pushed(room, plan):
+        names = ", ".join(each.tag for each in plan.versions)
+        message = f"tag {names} is on {_place(_remote(room))}: release {plan.name} is decided"
+        raise WorkFailed(message, next_step="Release anew: it is finished. To go back, `trainshed rollback --release` an earlier one.")
+    return []
+
+
+def pushed(room: Room, plan: Plan) -> bool:
+    """Tell whether the release is decided: the remote has its tags, whoever heard of it; without a remote, this repository.
+
+    Raises:
+        UsageError: the remote lets us not in.
+        RemoteError: it cannot be asked.
+    """
+    return _given(room, plan, _remote(room))
+
+
+def _given(room: Room, plan: Plan, remote: Remote | None) -> bool:
+    there = _commits(room, remote)
+    return all(there.get(each.tag) == plan.commit for each in plan.versions)
+
+
+def _require_free(room: Room, plan: Plan, remote: Remote | None) -> None:
+    """Refuse a tag that is here for another commit, before anybody gets one that differs."""
+    local = git_tags.tags(_root(room))
+    names = [each.tag for each in plan.versions]
+    taken = {name: (local[name].commit, local[name].tagger) for name in names if name in local and local[name].commit != plan.commit}
+    if taken:
+        raise git_tags.taken_by(taken, "here" if remote is None else f"here, and not on {remote.shown},")
+
+
+def _name_here(room: Room, objects: Mapping[str, str], commit: str) -> None:
+    """Show the tags here as well; the release is decided, so that nothing of this can end it."""
+    try:
+        git_tags.keep(_root(room), objects, commit=commit)
+    except WorkFailed as error:
+        room.there.console.warning(f"the tags are pushed, and not named here: {error.message}")
+
+
+def _commits(room: Room, remote: Remote | None) -> dict[str, str]:
+    if remote is not None:
+        return git_tags.remote_tags(_root(room), remote)
+    return {name: found.commit for name, found in git_tags.tags(_root(room)).items()}
+
+
+def _result(room: Room, plan: Plan, unit: str, name: str, remote: Remote | None, *, given: bool) -> Result:  # noqa: PLR0913
+    place = _place(remote)
+    return Result(
+        name=unit or room.there.config.project.name,
+        stage=STAGE,
+        status=Status.CACHED if given else Status.DONE,
+        cause=f"{name} at {git.short(plan.commit)}, {'there already' if given else 'new'} on {place}",
+        details={"tag": name, "commit": plan.commit, "remote": None if remote is None else remote.name},
+    )
+
+
+def _root(room: Room) -> Path:
+    return room.here.config.project.root
+
+
+def _remote(room: Room) -> Remote | None:
+    wanted = room.there.config.release
+    return git_tags.remote(_root(room), wanted.remote, token=settings.variable(wanted.token_env) or "")
+
+
+def _place(remote: Remote | None) -> str:
+    return "this repository alone" if remote is None else remote.name
