@@ -94,7 +94,7 @@ class ScriptedEcs:
 
     def _DescribeTaskDefinition(self, body: dict[str, Any]) -> dict[str, Any] | Refusal:  # noqa: N802 - the action's name
         name = body["taskDefinition"]
-        found = self.definitions.get(name)
+        found = self.definitions.get(name) or self.definitions.get(f"{_ARN}:task-definition/{name}")
         return {"taskDefinition": found, "tags": found.get("tags", [])} if found else Refusal("ClientException", f"no {name}")
 
     def _ListTaskDefinitions(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - the action's name
@@ -137,7 +137,7 @@ class ScriptedEcs:
         return {"serviceArns": [self.service["serviceName"]] if self.service is not None else []}
 
     def _DescribeServices(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - the action's name
-        moving = self.service is not None and self._moving(self.service)
+        moving = self.service is not None and (self._moving(self.service) or self.service["status"] == "DRAINING")
         if moving and self.steps and self.changes():
             self.steps.pop(0)(self)
         shown = [self.service] if self.service is not None and self.service["serviceName"] in body["services"] else []
@@ -166,6 +166,16 @@ class ScriptedEcs:
             self.service["deployments"].insert(0, fresh)
             self.service["taskDefinition"] = wanted
         return {"service": self.service}
+
+    def _DeleteService(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - the action's name
+        assert self.service is not None
+        assert body["force"] is True
+        self.service |= {"status": "DRAINING", "desiredCount": 0}
+        return {"service": self.service}
+
+    def _DeregisterScalableTarget(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - the action's name
+        self.scalable = None
+        return {}
 
     def _ListTasks(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - the action's name
         return {"taskArns": [task["taskArn"] for task in self.tasks if task["desiredStatus"] == body.get("desiredStatus", "RUNNING")]}
@@ -219,6 +229,12 @@ def forget(ecs: ScriptedEcs) -> None:
     assert ecs.service is not None
     ecs.service["deployments"].pop(0)
     complete(ecs)
+
+
+def end(ecs: ScriptedEcs) -> None:
+    """The last tasks of a service that was deleted are gone."""
+    assert ecs.service is not None
+    ecs.service["status"] = "INACTIVE"
 
 
 def task_of(deployment: dict[str, Any], status: str, *, digest: str = "", **container: Any) -> dict[str, Any]:

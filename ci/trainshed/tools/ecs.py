@@ -19,20 +19,24 @@ _REVISIONS_AT_ONCE = 20
 _POLL_EMBEDDED, _POLL_ECS = 0.25, 5.0
 _PATIENCE_SECONDS = 300.0
 _SETTLING_LOOKS = 24
-_OF_ECS = frozenset(
-    {
-        "compatibilities",
-        "deregisteredAt",
-        "registeredAt",
-        "registeredBy",
-        "requiresAttributes",
-        "revision",
-        "status",
-        "taskDefinitionArn",
-        "deleteRequestedAt",
-    }
+_REGISTERED = (
+    "family",
+    "taskRoleArn",
+    "executionRoleArn",
+    "networkMode",
+    "containerDefinitions",
+    "volumes",
+    "placementConstraints",
+    "requiresCompatibilities",
+    "cpu",
+    "memory",
+    "pidMode",
+    "ipcMode",
+    "proxyConfiguration",
+    "ephemeralStorage",
+    "runtimePlatform",
 )
-"""What ECS itself adds to a task definition."""
+"""What of a task definition is asked for; the rest ECS itself tells of it."""
 _Seen = TypeVar("_Seen")
 
 
@@ -361,7 +365,7 @@ class Ecs:
 
 def registrable(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return what RegisterTaskDefinition takes of a task definition as ECS describes it: registered so, it is the same unit again."""
-    return {key: value for key, value in document.items() if key not in _OF_ECS and value not in (None, [], {})}
+    return {key: document[key] for key in _REGISTERED if document.get(key)}
 
 
 def short(revision: str) -> str:

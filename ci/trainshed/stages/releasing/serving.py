@@ -86,7 +86,8 @@ def deploy(room: Room, plan: Plan) -> Report:
     looked = deploying.deploy(room.there, plan.services, dry_run=True, handed=handed)
     if looked.exit_code:  # before any other service is touched
         return _own(looked, looked.results)
-    done = deploying.deploy(room.there, plan.services, handed=handed)
+    deadline = None if room.ends is None else max(0.0, room.ends - time.monotonic())
+    done = deploying.deploy(room.there, plan.services, handed=handed, deadline=deadline)
     return _own(done, [_detailed(room.there, result) if result.good else result for result in done.results])
 
 
@@ -198,14 +199,15 @@ def _returned(own: Turn, running: ServiceState, revision: str, plan: Plan, asked
     settings = dict(asked.settings) if difference.service_changes(running.document, asked.settings) else {}
     primary = running.primary
     there = primary is not None and (primary.revision, primary.rollout) == (revision, _COMPLETE) and not settings
-    known = records.known(context, name, revision)
-    if there and known is not None and known.good:
+    history = records.history(context, name)
+    known = next((one for one in history if one.revision == revision), None)
+    ended = not history or not history[0].to  # else somebody began to go back, and nobody saw how that ended
+    if there and known is not None and known.good and ended:
         return [f"{short(revision)} serves, as before"]
     own.note(f"going back to {short(revision)}")
-    for left in asked.revisions:
-        found = records.known(context, name, left)
-        if found is not None and left != revision and found.state != records.ROLLED_BACK:
-            records.left(context, name, found, to=revision)  # before the call: whoever comes after a kill must not come back to it
+    for left in history:
+        if left.revision in asked.revisions and left.revision != revision and left.state != records.ROLLED_BACK:
+            records.left(context, name, left, to=revision)  # before the call: whoever comes after a kill must not come back to it
     ends = time.monotonic() + _LONGEST_SECONDS
     returned = returning.return_to(own, running, revision, settings, ends=ends)
     story = _story(own, own.ecs.definition(revision), golden=known.golden if known is not None else "", plan=plan, asked=asked)
@@ -237,10 +239,9 @@ def _story(own: Turn, definition: Definition, *, golden: str, plan: Plan, asked:
 def _taken_away(own: Turn, asked: Asked) -> str:
     """Delete a service that a release made."""
     own.note("it was not there before the release: deleting it")
-    for revision in asked.revisions:
-        found = records.known(own.context, own.service.name, revision)
-        if found is not None and found.state != records.ROLLED_BACK:
-            records.left(own.context, own.service.name, found, to="")
+    for left in records.history(own.context, own.service.name):
+        if left.revision in asked.revisions and left.state != records.ROLLED_BACK:
+            records.left(own.context, own.service.name, left, to="")
     own.require_alone()
     scaling.take_away(own.ecs, own.service)
     own.require_alone()
