@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from trainshed import formats
 from trainshed.results import Report, Result, Status
 
-SCHEMA = "trainshed/manifest/v1"
+KIND = "manifest"
+SCHEMA = formats.identifier(KIND)
 FILE_NAME = "manifest.json"
 _KEPT = {
     "upload": ("pipelines", ("pipeline_id", "version", "version_id")),
@@ -30,6 +32,16 @@ def manifest(reports: Sequence[Report], *, images: Mapping[str, str], **facts: A
     for stage, (section, kept) in _KEPT.items():
         told[section] = {result.name: _facts(result, kept) for result in _results(reports, stage) if _facts(result, kept)}
     return told
+
+
+def parse(document: Any, *, place: str) -> Mapping[str, Any]:  # noqa: ANN401 - checked here
+    """Return a manifest that a build archived, of any version that there ever was, as the present one tells it.
+
+    Raises:
+        UsageError: it is no manifest of a build, or one of a newer Trainshed.
+    """
+    version = formats.require(document, KIND, place=place, next_step="Look at what the build archived there.")
+    return _READERS[version](document)
 
 
 def status(reports: Iterable[Report]) -> str:
@@ -66,3 +78,6 @@ def _metrics(facts: Mapping[str, Any]) -> str:
     return ", ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in facts.get("metrics", {}).items()
     )
+
+
+_READERS: Mapping[int, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {1: dict}

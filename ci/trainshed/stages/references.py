@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from trainshed import formats
 from trainshed.errors import RemoteError, UsageError
 from trainshed.ledger.records import Event
 from trainshed.pipelines.lock import Lock
-from trainshed.reports.manifest import FILE_NAME
+from trainshed.reports import manifest
 from trainshed.settings import Tier
 from trainshed.stages import locking, upload
 from trainshed.stages.context import Context
@@ -20,7 +21,7 @@ from trainshed.tools import git
 from trainshed.tools.jenkins_records import NotFound as JenkinsNotFound
 from trainshed.tools.kubeflow_records import NotFound, Version
 
-MANIFEST = f"build/{FILE_NAME}"
+MANIFEST = f"build/{manifest.FILE_NAME}"
 _UPLOAD = "Run `trainshed upload`."
 _PUSH = "Push, and let CI build and upload it."
 _LOCAL = "Push, and let CI build and upload it; or run what was built here: `trainshed upload`, then --local-images."
@@ -172,11 +173,11 @@ class References:
     def _in_jenkins(self, name: str, *, of_commit: bool) -> tuple[Mapping[str, Any], str] | None:
         """Return what the newest green build that uploaded the pipeline to this environment says of it."""
         for green in self._greens(of_commit=of_commit):
-            manifest = self._manifest(green)
-            facts = _facts(manifest, name) if manifest is not None else {}
-            if manifest is not None and facts and manifest.get("environment") == self._context.config.environment.name:
+            archived = self._manifest(green)
+            facts = _facts(archived, name) if archived is not None else {}
+            if archived is not None and facts and archived["environment"] == self._context.config.environment.name:
                 told = f"{green.told} ({'this commit' if of_commit else 'this branch'}), {green.build.url}"
-                commit = green.build.commit or _text(manifest, "commit")
+                commit = green.build.commit or _text(archived, "commit")
                 return {**facts, "commit": commit, "build_url": green.build.url}, f"version {facts['version']}, uploaded by {told}"
         return None
 
@@ -204,23 +205,31 @@ class References:
         if number not in self._manifests:
             try:
                 content = self._context.jenkins.artifact(green.build, MANIFEST)
-                read = None if content is None else finding.document(content, place=f"{green.build.url}artifact/{MANIFEST}")
+                place = f"{green.build.url}artifact/{MANIFEST}"
+                read = None if content is None else self._read(finding.document(content, place=place), place)
             except RemoteError as error:
                 raise _unanswered(error) from error
-            ours = isinstance(read, dict) and read.get("project") == self._context.config.project.name
+            ours = read is not None and read["project"] == self._context.config.project.name
             self._manifests[number] = read if ours else None
         return self._manifests[number]
+
+    def _read(self, document: Any, place: str) -> Mapping[str, Any] | None:  # noqa: ANN401 - what a build archived
+        """Return a manifest; None when it is of a version that is known, and broken: an older build may tell more."""
+        formats.version_of(document, manifest.KIND, place=place, next_step="Look at what the build archived there.")
+        try:
+            return manifest.parse(document, place=place)
+        except UsageError as error:
+            self._context.console.warning(f"{error.message}; looking further")
+            return None
 
 
 def _unanswered(error: RemoteError) -> RemoteError:
     return RemoteError(f"Jenkins cannot be asked for the last green build: {error.message}", next_step=error.next_step)
 
 
-def _facts(manifest: Mapping[str, Any], name: str) -> Mapping[str, str]:
-    """Return what a manifest says of a pipeline's version; nothing where it says less, or in another shape."""
-    pipelines = manifest.get("pipelines")
-    told = pipelines.get(name) if isinstance(pipelines, dict) else None
-    facts = {key: value for key, value in told.items() if isinstance(value, str)} if isinstance(told, dict) else {}
+def _facts(archived: Mapping[str, Any], name: str) -> Mapping[str, str]:
+    """Return what a manifest says of a pipeline's version; nothing where it says less."""
+    facts: Mapping[str, str] = archived["pipelines"].get(name, {})
     return facts if facts.keys() >= _NEEDED else {}
 
 

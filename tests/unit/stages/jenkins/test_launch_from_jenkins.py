@@ -14,6 +14,7 @@ from tests.support.jenkins_server import KEY, FakeJob, JenkinsServer, running_je
 from tests.support.kubeflow import embedded
 from tests.support.kubeflow_project import FlowProject
 from trainshed.errors import RemoteError, UsageError
+from trainshed.reports import manifest
 from trainshed.stages.launch import launch
 from trainshed.stages.upload import upload
 
@@ -32,8 +33,13 @@ class Lab:
 
     def green(self, **told: Any) -> None:
         facts = {key: self.version[key] for key in ("pipeline_id", "version", "version_id")}
-        manifest = {"project": "flows", "environment": "local", "pipelines": {"training": facts}, **told}
-        archived = {"build/manifest.json": json.dumps(manifest).encode()}
+        known = {
+            "project": "flows",
+            "environment": "local",
+            **dict.fromkeys(("commit", "branch", "build_url", "plan_digest", "lock_digest")),
+        }
+        document = {**manifest.manifest([], images={}, **known), "pipelines": {"training": facts}, **told}
+        archived = {"build/manifest.json": json.dumps(document).encode()}
         self.job.add_build("SUCCESS", commit=told.pop("commit", self.commit), artifacts=archived)
 
     def launch(self) -> str:
@@ -78,6 +84,15 @@ def test_else_the_newest_green_build_of_the_branch_that_uploaded_it_here_counts(
     lab.job.add_build("FAILURE", commit=lab.commit)
     cause = lab.launch()
     assert ("uploaded by build #1 of branch main" in cause, "this branch" in cause) == (True, True)
+
+
+def test_a_manifest_that_cannot_be_read_is_an_error_never_another_version(lab: Lab) -> None:
+    lab.green()
+    wrong = {"trainshed/manifest/v2": "written by a newer Trainshed", "trainshed/lock/v1": "not a build's manifest: it is a lock"}
+    for schema, said in wrong.items():
+        lab.green(schema=schema)
+        with lab.flows.open() as context, pytest.raises(UsageError, match=said):
+            launch(context, ())
 
 
 def test_nothing_green_is_said_and_nothing_is_run(lab: Lab) -> None:
