@@ -274,14 +274,34 @@ def _rejected(
     return taken_by(other, f"on {remote.shown}") if other else _failure(remote, outcome, "the tags were not pushed")
 
 
+def told(root: Path, remote: Remote | None, name: str) -> str:
+    """Return a tag with its head and message, as the remote has it; without a remote, as it is here. Empty where there is none.
+
+    Fetching it names nothing here.
+
+    Raises:
+        UsageError: the remote lets us not in.
+        RemoteError: it cannot be asked.
+    """
+    if remote is None:
+        return git.run(root, "cat-file", "tag", f"refs/tags/{name}").output
+    listed = _asked(root, remote, "ls-remote", "--quiet", _OURS, f"refs/tags/{name}")
+    if listed.code != 0:
+        raise _failure(remote, listed, f"tag {name} cannot be read")
+    return _content(root, remote, name, listed.output)
+
+
+def _content(root: Path, remote: Remote, name: str, listed: str) -> str:
+    """Fetch a tag that was listed, and return what it says."""
+    own = next((line.partition("\t")[0] for line in listed.splitlines() if line.endswith(f"\trefs/tags/{name}")), "")
+    fetched = own and _asked(root, remote, "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", _OURS, f"refs/tags/{name}")
+    return git.run(root, "cat-file", "-p", own).output if fetched and fetched.code == 0 else ""
+
+
 def _who(root: Path, remote: Remote, name: str) -> str:
-    """Return who made a tag of the remote; fetching it names nothing here."""
-    fetched = _asked(root, remote, "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", _OURS, f"refs/tags/{name}")
-    listed = _asked(root, remote, "ls-remote", "--quiet", _OURS, f"refs/tags/{name}").output.split()
-    if fetched.code != 0 or not listed:
-        return ""
-    told = git.run(root, "cat-file", "-p", listed[0]).output
-    found = re.search(r"^(?:tagger|committer) (.*) \d+ [+-]\d{4}$", told, re.MULTILINE)
+    """Return who made a tag of the remote."""
+    listed = _asked(root, remote, "ls-remote", "--quiet", _OURS, f"refs/tags/{name}")
+    found = re.search(r"^(?:tagger|committer) (.*) \d+ [+-]\d{4}$", _content(root, remote, name, listed.output), re.MULTILINE)
     return found[1] if found else ""
 
 

@@ -31,7 +31,8 @@ def superfluous(turn: Turn) -> list[str]:
     """Return the revisions that may go, the oldest first.
 
     Only those that this environment's ledger knows to have ended: what was registered by hand, or for another environment that shares
-    the family, is not ours. The newest ``keep-revisions`` stay, and as many of those that served well.
+    the family, is not ours. The newest ``keep-revisions`` stay, and as many of those that served well. A revision of a release may go: its
+    manifest has its definition, from which a rollback registers it again.
     """
     keep = turn.context.config.environment.prediction_service.keep_revisions
     active = list(turn.ecs.revisions(turn.service.name))

@@ -84,7 +84,8 @@ def left(context: Context, service: str, known: Known, *, to: str) -> None:
     """Record that somebody went back from a revision, or deleted its service (``to`` is empty): it is no longer one to go back to."""
     events = context.ledger.events(EVENT, context.config.environment.name, service, known.revision, limit=1)
     document = {**(events[0].document if events else {}), "state": ROLLED_BACK, "good": False, "to": to}
-    document |= {"reason": f"rolled back to {short(to)}" if to else "deleted with its service", "by": _by(context), "build_url": context.build_url}
+    reason = f"rolled back to {short(to)}" if to else "deleted with its service"
+    document |= {"reason": reason, "by": _by(context), "build_url": context.build_url}
     _write(context, service, known.revision, document)
 
 

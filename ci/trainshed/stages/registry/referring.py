@@ -1,4 +1,4 @@
-"""Which images of this registry somebody still needs: locks of main, the lock of this tree, services and what they go back to."""
+"""Which images of this registry somebody still needs: locks of main, the lock of this tree, releases, services and what they go back to."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from trainshed.settings import Tier
 from trainshed.stages import locking, trust
 from trainshed.stages.context import Context
 from trainshed.stages.deploying.records import EVENT
+from trainshed.stages.releasing import composing, standing
 from trainshed.tools.aws import Refused
 
 _ABSENT = "ClusterNotFoundException"
@@ -49,6 +50,7 @@ def _all(context: Context, notes: list[str]) -> Iterator[str]:
     yield from _locked(context)
     for place in sharing(context.config):
         yield from _deployed(context, place.environment.name)
+        yield from _released(context, place.environment.name)
         if place.environment.prediction_service.cluster is None:
             continue  # this machine's own engine holds what its own service runs
         if place.environment.name not in trust.allowed(place, context.tier):
@@ -93,6 +95,15 @@ def _deployed(context: Context, environment: str) -> Iterator[str]:
         for event in context.ledger.events(EVENT, environment):
             if isinstance(event.document.get("image"), str):
                 yield event.document["image"]
+
+
+def _released(context: Context, environment: str) -> Iterator[str]:
+    """Yield every image of every release there: what it deployed may be registered again by its manifest, and its pipelines run on."""
+    for digest in standing.released(context, environment):
+        manifest = composing.of(context, digest)
+        yield from (image["reference"] for image in manifest.images.values())
+        for service in manifest.services.values():
+            yield from _images(service["definition"])
 
 
 def _running(context: Context) -> Iterator[str]:

@@ -158,7 +158,7 @@ def _way(context: Context, name: str, service: Service, asked: _Asked) -> Way:
 
 def _registered(context: Context, told: Released, serving: str) -> Definition | None:
     """Return the revision of the release, or the one that serves where it is of the same content; None where both are not."""
-    for revision in (told["revision"], serving):
+    for revision in (told["arn"], serving):
         try:
             found = context.prediction.definition(revision)
         except Refused as refusal:

@@ -13,22 +13,16 @@ _LINE = "manifest: {digest}"
 
 
 def require(context: Context, manifest: Manifest) -> None:
-    """Make sure that a manifest, whose seal fits, tells of a release of this project to this environment.
+    """Make sure that a manifest, whose seal fits, is that of a release of this project to this environment.
 
     A seal shows that nobody edited it, not who made it: a file alone is never enough.
 
     Raises:
-        UsageError: it is of another project or environment, differs from the ledger's, or nobody vouches for it.
+        UsageError: it differs from the ledger's, or nobody vouches for it.
         RemoteError: the remote that has its tag cannot be asked.
     """
-    config, name = context.config, manifest.release
-    if manifest.project != config.project.name:
-        message = f"release {name} is of project {manifest.project}, not of {config.project.name}"
-        raise UsageError(message, next_step="Take a release of this project.")
-    if manifest.target != config.environment.name:
-        message = f"release {name} went to {manifest.target}, not to {config.environment.name}"
-        raise UsageError(message, next_step=f"Name its environment: `trainshed --env {manifest.target} rollback --release …`.")
-    known = standing.released(context, config.environment.name)
+    name = manifest.release
+    known = standing.released(context, context.config.environment.name)
     if manifest.digest in known:
         return
     if name in known.values():
