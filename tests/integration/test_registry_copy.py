@@ -23,6 +23,7 @@ from tests.support.registry import Proxy, proxied, running_registry, wait_until
 from trainshed import config
 from trainshed.console import Console
 from trainshed.errors import Interrupted, RemoteError, UsageError, WorkFailed
+from trainshed.images import references
 from trainshed.pipelines import lock as locks
 from trainshed.pipelines.lock import LockedImage
 from trainshed.results import Status
@@ -30,9 +31,10 @@ from trainshed.settings import Tier
 from trainshed.stages import locking
 from trainshed.stages.context import Context
 from trainshed.stages.registry.copy import copy as copy_stage
+from trainshed.stages.registry.copy import transfer
 from trainshed.stages.registry.promises import keep_tag
 from trainshed.stages.survey import survey
-from trainshed.tools import process
+from trainshed.tools import process, referrers
 from trainshed.tools.copying import INDEX, How, copy
 from trainshed.tools.credentials import Login
 from trainshed.tools.registry import RegistryClient
@@ -433,3 +435,110 @@ def test_a_copy_that_is_interrupted_goes_on_when_it_is_run_again(client: Registr
     assert 0 < first[How.SENT] < 21
     assert second[How.PRESENT] >= first[How.SENT]
     assert sum(second.values()) == 22
+
+
+def refer(store: Store, subject: Mapping[str, Any], *others: Mapping[str, Any]) -> None:
+    """Say under the specification's tag what refers to a manifest: this registry keeps no list by itself."""
+    store.manifest({"schemaVersion": 2, "mediaType": INDEX, "manifests": list(others)}, tag=referrers.fallback(subject["digest"]))
+
+
+def tells(client: RegistryClient, repository: str, digest: str) -> dict[str, tuple[bytes, frozenset[str]]]:
+    """Return what a registry has and tells of all that goes with a manifest."""
+    return {
+        each: (
+            client.manifest(f"{repository}@{each}")[0],
+            frozenset(one["digest"] for one in referrers.present(client, repository, each)),
+        )
+        for each in referrers.attached(client, repository, digest)
+    }
+
+
+def test_both_sides_tell_the_same_of_an_index_its_images_and_what_refers_to_any_of_it(
+    client: RegistryClient, source: Store, target: str
+) -> None:
+    child = source.image(some(10, 60))
+    index = source.manifest({"schemaVersion": 2, "mediaType": INDEX, "manifests": [child]})
+    report, signature = source.image(some(10, 61), subject=child), source.image(some(10, 62), subject=index)
+    approval = source.image(some(10, 63), subject=signature)
+    refer(source, child, report)
+    refer(source, index, signature)
+    refer(source, signature, approval)
+    copy(client, f"{source.repository}@{index['digest']}", target, tag=keep_tag)
+    everything = tells(client, target, index["digest"])
+    assert everything == tells(client, source.repository, index["digest"])
+    assert set(everything) == {each["digest"] for each in (child, index, report, signature, approval)}
+    # A registry's clean-up takes what has no tag: each has its own.
+    assert {each: client.digest(f"{target}:{keep_tag(each)}") for each in everything} == {each: each for each in everything}
+
+
+def test_what_comes_to_refer_to_an_image_later_is_brought_by_the_next_call_and_nothing_else(
+    client: RegistryClient, source: Store, target: str
+) -> None:
+    image = source.image(some(1000, 64))
+    reference = f"{source.repository}@{image['digest']}"
+    copy(client, reference, target, tag=keep_tag)
+    signature = source.image(some(10, 65), subject=image)
+    refer(source, image, signature)
+    seen = Seen()
+    copy(client, reference, target, tag=keep_tag, on_progress=seen)
+    assert seen == Seen({How.PRESENT: 2, How.SENT: 2}), "the image and the configuration are there; a layer and a manifest are new"
+    assert tells(client, target, image["digest"]) == tells(client, source.repository, image["digest"])
+    assert client.digest(f"{target}:{keep_tag(signature['digest'])}") == signature["digest"]
+
+
+def test_a_list_that_names_what_is_not_there_yet_holds_nothing_up_and_is_followed_later(
+    client: RegistryClient, source: Store, target: str
+) -> None:
+    image = source.image(some(1000, 66))
+    reference = f"{source.repository}@{image['digest']}"
+    signature = source.image(some(10, 67), subject=image)
+    refer(source, image, signature)
+    content, kind = client.manifest(f"{source.repository}@{signature['digest']}")
+    assert ask(source.address, "DELETE", f"/v2/{source.name}/manifests/{signature['digest']}").status == 202
+    copy(client, reference, target, tag=keep_tag)
+    assert client.digest(f"{target}:{referrers.fallback(image['digest'])}") is None
+    assert ask(source.address, "PUT", f"/v2/{source.name}/manifests/{signature['digest']}", content, kind).status == 201
+    copy(client, reference, target, tag=keep_tag)
+    assert {one["digest"] for one in referrers.present(client, target, image["digest"])} == {signature["digest"]}
+
+
+def test_a_target_that_does_not_tell_what_refers_to_an_image_is_an_error(
+    client: RegistryClient, source: Store, target: str, registries: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainshed.tools.http._FIRST_PAUSE", 0.001)
+    image = source.image(some(10, 68))
+    refer(source, image, source.image(some(10, 69), subject=image))
+    with gated(registries[1]) as gate:
+        gate.referrers = {}
+        with pytest.raises(RemoteError, match="does not tell"):
+            copy(client, f"{source.repository}@{image['digest']}", f"{gate.address}/{target.partition('/')[2]}", tag=keep_tag)
+    assert client.digest(f"{target}:{keep_tag(image['digest'])}") is None, "nothing has its tag before all is proven"
+
+
+def test_where_both_environments_have_one_registry_nothing_is_sent_and_all_is_kept(context: Context, client: RegistryClient) -> None:
+    images = locks.read(locking.path(context)).images
+    one = images["one"]
+    store = Store(*references.parse(one.reference).repository.split("/", 1))
+    signature = store.image(some(10, 70), subject={"digest": one.digest, "size": 1, "mediaType": "application/json"})
+    refer(store, {"digest": one.digest}, signature)
+    lost = replace(images["two"], digest="sha256:" + "0" * 64)
+    good, bad = transfer(context, context, {"one": one, "two": lost}, stage="look")
+    assert (good.status, good.stage) == (Status.CACHED, "look")
+    assert {each for each in (one.digest, signature["digest"]) if client.digest(f"{store.repository}:{keep_tag(each)}") == each} == {
+        one.digest,
+        signature["digest"],
+    }
+    assert (bad.status, "no such image" in bad.message) == (Status.FAILED, True)
+
+
+def test_a_repository_that_ecr_lacks_is_told_with_the_command_that_makes_it_and_not_asked_for_again(
+    source: Store, registries: tuple[str, str]
+) -> None:
+    image = source.image(some(5000, 71))
+    with ecr(registries[1]) as registry:
+        registry.repositories = set()
+        logins = {registry.address: Login(username="AWS", password=PASSWORD)}
+        with RegistryClient(login=logins.get) as client, pytest.raises(RemoteError) as caught:
+            copy(client, f"{source.repository}@{image['digest']}", f"{registry.address}/ecr/{source.name}", tag=keep_tag)
+    assert "trainshed registry ensure" in caught.value.next_step
+    assert sum(one.startswith("POST") for one in registry.refused) <= 2, "one for each blob"

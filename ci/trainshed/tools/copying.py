@@ -146,8 +146,8 @@ class _Copy:
         for attempt in range(_TRIES):
             try:
                 self.on_progress(digest, size, self._brought(digest))
-            except RemoteError:
-                if attempt == _TRIES - 1:
+            except RemoteError as error:
+                if error.permanent or attempt == _TRIES - 1:
                     raise
                 process.pause(backoff(attempt))
             else:

@@ -73,6 +73,12 @@ class _Passes:
                 del self.held[key]
 
 
+class NoRepository(RemoteError):
+    """The registry has no such repository, and makes none at a push; to ask again does not help."""
+
+    permanent = True
+
+
 class RegistryClient:
     """A client of all registries; thread-safe, a context manager.
 
@@ -406,7 +412,7 @@ def require_ok(response: Response) -> None:
     if response.status == _TOO_MANY:
         raise RemoteError(f"{response.place}: too many requests (429), also after pauses", next_step="Wait, then run again.")
     if _lacks_repository(response):
-        raise RemoteError(f"{response.place}: there is no such repository ({said[:200]})", next_step=ENSURE)
+        raise NoRepository(f"{response.place}: there is no such repository ({said[:200]})", next_step=ENSURE)
     raise RemoteError(f"{response.place}: answered {response.status}" + (f" ({said[:200]})" if said else ""), next_step="Run again.")
 
 
