@@ -1,0 +1,1 @@
+"""The parts of ``trainshed trace``: what is meant, and what is known of it."""
