@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.green_build import ADVISORIES, LOW, WAIVED, GreenBuild, debian
 from tests.support.registry import running_registry
-from trainshed import keys
+from trainshed import cli, keys
 from trainshed.errors import RemoteError, TrainshedError
 from trainshed.ledger.records import Verdict
 from trainshed.pipelines.lock import Lock
@@ -26,7 +26,7 @@ from trainshed.settings import Tier
 from trainshed.stages import lookup
 from trainshed.stages.checks import scanning
 from trainshed.stages.images import images
-from trainshed.stages.releasing import admission
+from trainshed.stages.releasing import admission, journal, planning
 from trainshed.stages.releasing.room import opened
 
 NAMES = ("base", "train")
@@ -59,17 +59,23 @@ def made(tmp_path_factory: pytest.TempPathFactory, registries: tuple[str, str]) 
 
 
 @pytest.fixture
-def build(made: GreenBuild, tmp_path: Path) -> Iterator[GreenBuild]:
+def copy(made: GreenBuild, tmp_path: Path) -> GreenBuild:
     """Return a copy of the build's workspace and ledger; the registry is one for all, so a test puts back what it takes."""
     shutil.copytree(made.root, tmp_path / "project", symlinks=True)
     shutil.copytree(made.remote, tmp_path / "remote.git")
-    copy = GreenBuild(tmp_path / "project", made.source, made.target)
-    copy.git.git("remote", "set-url", "origin", str(copy.remote))
+    found = GreenBuild(tmp_path / "project", made.source, made.target)
+    found.git.git("remote", "set-url", "origin", str(found.remote))
+    return found
+
+
+@pytest.fixture
+def build(copy: GreenBuild) -> Iterator[GreenBuild]:
+    """Return the copy; at the end nothing of production has changed, and nobody has released."""
     before = copy.traces()
     yield copy
     after = copy.traces()
     assert (after["events"], after["published"]) == ([], before["published"])
-    assert not catalog(made.target), "something came to production"
+    assert not catalog(copy.target), "something came to production"
 
 
 def catalog(place: str) -> list[str]:
@@ -433,3 +439,55 @@ def test_the_lock_of_a_release_that_goes_on_is_held_to_the_rules_again(build: Gr
         assert admission.require(room, lock, NAMES).exit_code == 0
         day(LAST + dt.timedelta(days=1))
         assert admission.require(room, lock, NAMES).exit_code == 1
+
+
+# --- the command ------------------------------------------------------------------------------------------------------------------
+
+
+def command(build: GreenBuild, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    """Run the command as a build of main does; return its exit code and what people see."""
+    for name, value in {"BUILD_URL": "http://127.0.0.1/job/main/8/", "BRANCH_NAME": "main"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(build.root)
+    code = cli.main(["--env", "dev", *words])
+    return code, capsys.readouterr().err
+
+
+def test_the_command_refuses_before_it_touches_anything(
+    build: GreenBuild, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, lock = build.traces(), build.lock
+    production(monkeypatch, "scan.fail-on", "low")
+    code, told = command(build, monkeypatch, capsys, "release")
+    assert code == 1
+    assert f"low {LOW} in zlib 1.2-3" in told
+    build.write({**lock.document(), "created": "2020-01-01T00:00:00Z"})
+    code, told = command(build, monkeypatch, capsys, "release")
+    assert code == 2
+    assert "build/images.lock.json: edited after it was written: its seal does not fit" in told
+    assert "to make the lock again" in told
+    build.write(lock)
+    after = build.traces()
+    assert (after["events"], after["refs"], after["published"]) == (before["events"], before["refs"], before["published"])
+
+
+def test_a_release_that_was_killed_is_undone_when_its_waiver_has_run_out_since(
+    copy: GreenBuild, day: Callable[[dt.date], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = copy.traces()
+    with copy.context() as context, opened(context, to=None) as room:
+        plan = planning.planned(room, bump="minor").plan
+        assert plan is not None
+        entry = journal.begin(room.there, plan)
+        journal.doing(room.there, entry, "promote")
+    day(LAST + dt.timedelta(days=1))
+    code, told = command(copy, monkeypatch, capsys, "release", "--bump", "minor")
+    assert code == 1
+    assert f"the waiver for {WAIVED} in train by models@example.org expired on {LAST}" in told
+    with copy.context() as context:
+        states = [event.document["state"] for event in context.ledger.events("release", "prod")]
+    assert states[0] == journal.UNDONE
+    assert journal.RELEASED not in states
+    after = copy.traces()
+    assert (after["refs"], after["published"]) == (before["refs"], before["published"])
+    assert not catalog(copy.target)
