@@ -13,6 +13,7 @@ import pytest
 from tests.support import kubeflow_flows as flows
 from tests.support.kubeflow import OUTPUTS, Process, specification, step, text, wait_for
 from tests.support.sample_project import docker
+from trainshed.errors import UsageError
 from trainshed.tools.kubeflow import KubeflowClient
 from trainshed.tools.kubeflow_records import FINISHED, Run
 
@@ -106,6 +107,22 @@ def test_the_sdk_pages_through_versions(sdk: Any, tmp_path: Path) -> None:
         if not token:
             break
     assert names == ["paged", "v0", "v1", "v2", "v3"]
+
+
+def test_the_sdk_and_we_delete_versions_and_then_their_pipeline(sdk: Any, client: KubeflowClient, tmp_path: Path) -> None:
+    package = str(flows.write(flows.slow, tmp_path))
+    pipeline = sdk.upload_pipeline(package, "to-delete").pipeline_id
+    second = sdk.upload_pipeline_version(package, "second", pipeline_id=pipeline).pipeline_version_id
+    with pytest.raises(UsageError, match="has versions"):
+        client.delete_pipeline(pipeline)
+    sdk.delete_pipeline_version(pipeline, second)
+    client.delete_version(pipeline, second)  # it is gone: that is what was wanted
+    (first,) = client.versions(pipeline)
+    client.delete_version(pipeline, first.id)
+    assert list(client.versions(pipeline)) == []
+    sdk.delete_pipeline(pipeline)
+    client.delete_pipeline(pipeline)
+    assert client.pipeline_by_name("to-delete") is None
 
 
 def test_the_sdk_terminates_a_run_and_its_container_is_gone(sdk: Any, docker_host: str, tmp_path: Path) -> None:

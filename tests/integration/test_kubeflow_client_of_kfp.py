@@ -225,6 +225,39 @@ def test_recurring_runs_are_made_switched_and_deleted_by_both() -> None:
         assert len(server.state.schedules) == 0
 
 
+def test_versions_and_pipelines_are_deleted_by_both_and_only_ours_takes_what_is_gone_for_deleted(package: str) -> None:
+    server = StrictServer()
+    with both(server) as (sdk, client):
+        version = version_of(client)
+        run = client.create_run(version, {}, name="job", experiment=client.experiment("lab"))
+        assert refusal(lambda: sdk.delete_pipeline(version.pipeline_id))[0] == 400
+        with pytest.raises(UsageError, match="existing pipeline versions"):
+            client.delete_pipeline(version.pipeline_id)
+        sdk.upload_pipeline_version(package, "second", pipeline_id=version.pipeline_id)
+        (second,) = client.versions(version.pipeline_id, name="second")
+        client.delete_version(version.pipeline_id, version.id)  # nobody asks whether it has runs
+        assert client.run(run.id).version_id == version.id
+        sdk.delete_pipeline_version(version.pipeline_id, second.id)
+        client.delete_version(version.pipeline_id, second.id)
+        assert refusal(lambda: sdk.delete_pipeline_version(version.pipeline_id, second.id))[0] == 404
+        client.delete_pipeline(version.pipeline_id)
+        client.delete_pipeline(version.pipeline_id)
+        assert client.pipeline_by_name("flow") is None
+        assert refusal(lambda: sdk.delete_pipeline(version.pipeline_id))[0] == 404
+
+
+@pytest.mark.parametrize("kind", ["reset", "503"])
+def test_a_deletion_whose_answer_is_lost_is_asked_for_again(kind: str) -> None:
+    server = StrictServer()
+    with both(server) as (_, client):
+        version = version_of(client)
+        lost = [server.faults.add(Fault("DELETE", path, kind, after=True)) for path in (".*/versions/.*", ".*/pipelines/[^/]*")]
+        client.delete_version(version.pipeline_id, version.id)
+        client.delete_pipeline(version.pipeline_id)
+        assert [fault.seen for fault in lost] == [1, 1]
+        assert client.pipeline_by_name("flow") is None
+
+
 def test_before_2_5_a_recurring_run_names_its_version() -> None:
     with both(StrictServer(version="2.4.0")) as (_, client):
         version = version_of(client)

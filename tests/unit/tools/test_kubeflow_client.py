@@ -248,6 +248,19 @@ def test_recurring_runs_are_enabled_disabled_and_deleted_and_gone_is_deleted() -
     ]  # fmt: skip
 
 
+def test_versions_and_pipelines_are_deleted_though_an_answer_is_lost_and_gone_is_deleted() -> None:
+    none = said({"message": "none", "code": 5}, 404)
+    answers = iter([said({"message": "x"}, 503), none, said({}), said({"message": "has versions", "code": 9}, 400)])
+    script = Scripted(lambda _: next(answers))
+    with script.serve() as address, KubeflowClient(address) as client:
+        client.delete_version("p/1", "v")
+        client.delete_pipeline("p")
+        with pytest.raises(UsageError, match="pipeline q: refused: has versions"):
+            client.delete_pipeline("q")
+    paths = ["p%2F1/versions/v", "p%2F1/versions/v", "p", "q"]
+    assert [(asked.method, asked.path.partition("/pipelines/")[2]) for asked in script.asked] == [("DELETE", path) for path in paths]
+
+
 def test_a_recurring_run_that_is_not_what_it_was_switched_to_is_told_though_the_answer_was_good() -> None:
     def answer(asked: Asked) -> Said:
         return said({} if asked.method == "POST" else {"recurring_run_id": "a", "mode": "DISABLE", "status": "ENABLED"})
@@ -258,7 +271,12 @@ def test_a_recurring_run_that_is_not_what_it_was_switched_to_is_told_though_the_
 
 def test_what_a_proxy_does_not_know_is_neither_deleted_nor_missing() -> None:
     kong = said({"message": "no Route matched with those values"}, 404)
-    for call in (lambda client: client.delete_recurring_run("a"), lambda client: client.pipeline_by_name("flow")):
+    for call in (
+        lambda client: client.delete_recurring_run("a"),
+        lambda client: client.delete_version("a", "b"),
+        lambda client: client.delete_pipeline("a"),
+        lambda client: client.pipeline_by_name("flow"),
+    ):
         assert "no Kubeflow Pipelines there" in str(refused(kong, call))
 
 

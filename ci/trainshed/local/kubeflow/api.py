@@ -12,7 +12,7 @@ from trainshed.local.kubeflow.runs import FINAL, Runs, log_of, read_status
 from trainshed.local.kubeflow.store import Record, Store, Taken, now
 
 PIPELINE, VERSION, EXPERIMENT, RUN = "pipeline", "version", "experiment", "run"
-_INVALID, _NOT_FOUND, _EXISTS, _PRECONDITION, _INTERNAL = (400, 3), (404, 5), (409, 6), (400, 9), (500, 13)
+_INVALID, _NOT_FOUND, _EXISTS, _INTERNAL = (400, 3), (404, 5), (409, 6), (500, 13)
 _UNIMPLEMENTED = (501, 12)
 _TAGS, _TAG_LENGTH = 20, 63
 _NEVER = "1970-01-01T00:00:00Z"
@@ -75,7 +75,7 @@ class Api:
         pipeline = self._need(PIPELINE, pipeline_id)
         versions = self._store.all(VERSION, pipeline_id)
         if versions and query.get("cascade") != "true":
-            raise ApiError(_PRECONDITION, f"pipeline {pipeline_id} has versions; delete them first, or set cascade")
+            raise ApiError(_INVALID, f"pipeline {pipeline_id} has versions (such as {versions[-1].id}); delete them first, or set cascade")
         for record in (*versions, pipeline):
             self._store.remove(record)
         return {}
@@ -110,7 +110,7 @@ class Api:
         return _listed("pipeline_versions", map(_version, self._store.all(VERSION, pipeline_id)), query)
 
     def delete_version(self, pipeline_id: str, version_id: str) -> Document:
-        """Delete a version."""
+        """Delete a version; whether it has runs is not asked, and they stay."""
         self.version(pipeline_id, version_id)
         self._store.remove(self._need(VERSION, version_id))
         return {}
