@@ -53,9 +53,10 @@ def _changes(manifest: Manifest, unit: UnitVersion) -> str:
     if others:
         told = ", ".join(f"{count} {plain(kind)}" for kind, count in sorted(others.items()))
         lines += [f"{'Besides: ' if len(lines) > 2 else ''}{told}.", ""]  # noqa: PLR2004 - more than the heading
-    moved = [] if changes else _moved(manifest)
     if not changes:
-        lines += [f"No commit asks for it: {'the images moved on, as with a new base' if moved else 'the first of its kind'}.", ""]
+        moved = sorted(_moved(manifest))
+        why = f": images moved on, as with a new base: {plain(', '.join(moved))}" if moved else ""
+        lines += [f"No commit tells of a change{why}.", ""]
     return "\n".join(lines)
 
 
@@ -81,7 +82,7 @@ def _images(manifest: Manifest) -> str:
     moved, lines = _moved(manifest), []
     for name in sorted(manifest.images, key=lambda name: (name not in moved, name)):
         image = manifest.images[name]
-        state = "as before" if image["digest"] == image["before"] else f"was {image['before']}" if image["before"] else "new"
+        state = "as before" if image["digest"] == image["before"] else f"was {_short(image['before'])}" if image["before"] else "new"
         lines.append((name, image["digest"], state))
     return _section("Images", _table(("component", "digest", "before"), lines))
 
@@ -103,12 +104,14 @@ def _services(manifest: Manifest) -> str:
 def _service(component: str, told: Service) -> tuple[str, ...]:
     model, name = told["model"], told["service"]
     known = (model["sha256"] or model["uri"], model["run_id"]) if model is not None else ("none", "")
-    return (name if name == component else f"{name} ({component})", told["revision"], told["digest"], *known)
+    return (name if name == component else f"{name} ({component})", told["revision"], _short(told["digest"]), *known)
 
 
 def _run(run_id: str, run: Run) -> str:
     version = f", version {plain(run['version'])}" if run["version"] else ""
-    told = [f"Run {plain(run_id)} of {plain(run['pipeline'])}{version}, accepted in {plain(run['environment'])}.", ""]
+    told = [
+        f"Of {plain(run['pipeline'] or 'a pipeline that the ledger does not tell')}{version}, accepted in {plain(run['environment'])}.\n"
+    ]
     told += [_table(("metric", "value"), [(name, _number(value)) for name, value in sorted(run["metrics"].items())])]
     told += [_table(("gate", "outcome", "because"), [_gate(gate) for gate in run["gates"]])]
     return _section(f"Run {plain(run_id)}", "\n".join(filter(None, told)))
@@ -148,6 +151,10 @@ def _table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
         return ""
     left = len(lines) - _MOST
     return table(columns, lines[:_MOST]) + (f"\nAnd {left} more, in the manifest.\n" if left > 0 else "")
+
+
+def _short(digest: str) -> str:
+    return digest[: len("sha256:") + _SHORT]
 
 
 def _code(text: str) -> str:
