@@ -38,8 +38,8 @@ class Repository:
         file.write_text(text)
         return file
 
-    def commit(self) -> str:
+    def commit(self, message: str = "work") -> str:
         """Commit all there is; return the commit."""
         self.git("add", "--all")
-        self.git("commit", "--quiet", "--allow-empty", "--message", "work")
+        self.git("commit", "--quiet", "--allow-empty", "--message", message)
         return self.git("rev-parse", "HEAD")

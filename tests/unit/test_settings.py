@@ -53,3 +53,12 @@ def test_the_policy_of_a_pull_request_is_its_targets(monkeypatch: pytest.MonkeyP
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert settings.policy_revision() == revision
+
+
+@pytest.mark.parametrize(
+    ("url", "number"),
+    [("https://j.example.org/job/a/job/main/7/", 7), ("https://j.example.org/job/a/12", 12), ("https://j.example.org/", 0), ("", 0)],
+)
+def test_the_number_of_a_build_is_the_end_of_its_address(monkeypatch: pytest.MonkeyPatch, url: str, number: int) -> None:
+    monkeypatch.setenv("BUILD_URL", url)
+    assert settings.build_number() == number

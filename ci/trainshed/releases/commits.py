@@ -100,14 +100,13 @@ def _change(commit: Commit) -> Change | None:
     title = _title(commit)
     if _REPAIRS.match(title):
         return None
-    footer = _BREAKING.search(_lines(commit.body))
-    breaks = "" if footer is None else " ".join(footer["text"].split()) or title
-    if _QUOTED.fullmatch(title):
-        return Change(commit=commit, type=REVERT, scope="", text=title.partition(" ")[2].strip('"'), breaking=breaks)
-    parsed = _TITLE.fullmatch(title)
-    if parsed is None:
-        return Change(commit=commit, type="", scope="", text=title, breaking=breaks) if breaks else None
-    text = parsed["text"].strip()
+    footer, quoted, parsed = _BREAKING.search(_lines(commit.body)), _QUOTED.fullmatch(title), _TITLE.fullmatch(title)
+    text = quoted["title"] if quoted else parsed["text"].strip() if parsed else title
+    breaks = " ".join(footer["text"].split()) or text if footer else ""
+    if quoted:
+        return Change(commit=commit, type=REVERT, scope="", text=text, breaking=breaks)
+    if not parsed:
+        return Change(commit=commit, type="", scope="", text=text, breaking=breaks) if breaks else None
     breaks = breaks or (text if parsed["early"] or parsed["late"] else "")
     return Change(commit=commit, type=parsed["type"].lower(), scope=(parsed["scope"] or "").strip(), text=text, breaking=breaks)
 
