@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from trainshed.releases.manifest import Change, Manifest, Run, Service
@@ -46,9 +46,9 @@ def _changes(manifest: Manifest, unit: UnitVersion) -> str:
     since = f" since {plain(unit.previous)}" if unit.previous else ""
     lines = [f"## {plain(f'{unit.unit} {unit.version}'.strip()) if unit.unit else 'Changes'}{since}", ""]
     breaking = [change for change in changes if change["breaking"]]
-    lines += _group("Breaking", [_broken(change) for change in breaking], unit)
+    lines += _group("Breaking", breaking, unit, _broken)
     for kind, title in _GROUPS.items():
-        lines += _group(title, [_line(change) for change in changes if change["type"] == kind and not change["breaking"]], unit)
+        lines += _group(title, [change for change in changes if change["type"] == kind and not change["breaking"]], unit)
     others = Counter(change["type"] or "other" for change in changes if change["type"] not in _GROUPS and not change["breaking"])
     if others:
         told = ", ".join(f"{count} {plain(kind)}" for kind, count in sorted(others.items()))
@@ -60,17 +60,17 @@ def _changes(manifest: Manifest, unit: UnitVersion) -> str:
     return "\n".join(lines)
 
 
-def _group(title: str, lines: Sequence[str], unit: UnitVersion) -> list[str]:
-    if not lines:
-        return []
-    left = len(lines) - _MOST
-    told = [f"- and {left} more: {_code(f'git log {unit.previous}..{unit.tag}' if unit.previous else f'git log {unit.tag}')}"]
-    return [f"### {title}", "", *lines[:_MOST], *(told if left > 0 else []), ""]
-
-
 def _line(change: Change) -> str:
     scope = f"**{plain(change['scope'])}:** " if change["scope"] else ""
     return f"- {scope}{plain(change['text'])} ({_code(change['commit'][:_SHORT])})"
+
+
+def _group(title: str, changes: Sequence[Change], unit: UnitVersion, line: Callable[[Change], str] = _line) -> list[str]:
+    if not changes:
+        return []
+    left = len(changes) - _MOST
+    told = [f"- and {left} more: {_code(f'git log {unit.previous}..{unit.tag}' if unit.previous else f'git log {unit.tag}')}"]
+    return [f"### {title}", "", *map(line, changes[:_MOST]), *(told if left > 0 else []), ""]
 
 
 def _broken(change: Change) -> str:
