@@ -100,7 +100,7 @@ def pre_release(previous: str | None, following: Next, label: str, *, commit: st
 def slug(branch: str) -> str:
     """Return a branch as one part of a pre-release: letters, digits and inner dashes, never a number with leading zeros."""
     text = re.sub(r"[^0-9a-z]+", "-", branch.lower()).strip("-")[:_LONGEST_SLUG].strip("-")
-    return f"b-{text}".strip("-") if not text or text.isdigit() else text
+    return f"b-{text}".strip("-") if not text or (text.isdigit() and text != str(int(text))) else text
 
 
 def _why(  # noqa: PLR0913 - what the sentence is about

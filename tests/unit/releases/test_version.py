@@ -115,7 +115,7 @@ def test_every_branch_makes_a_version(branch: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("branch", "slug"), [("feature/Neue_Äpfel", "feature-neue-pfel"), ("007", "b-007"), ("--", "b"), ("x" * 60, "x" * 40)]
+    ("branch", "slug"), [("feature/Neue_Äpfel", "feature-neue-pfel"), ("007", "b-007"), ("123", "123"), ("--", "b"), ("x" * 60, "x" * 40)]
 )
 def test_a_branch_is_written_so_that_a_version_takes_it(branch: str, slug: str) -> None:
     assert version.slug(branch) == slug
