@@ -11,7 +11,7 @@ from tests.support.deploying import SERVICE, Desk
 from tests.support.scripted_ecs import ScriptedEcs, complete, end, trip, wait
 from trainshed.errors import Interrupted, WorkFailed
 from trainshed.releases.plan import Plan
-from trainshed.stages.deploying import records, turn
+from trainshed.stages.deploying import preparing, records, turn
 from trainshed.stages.releasing import serving as stage
 from trainshed.stages.releasing.room import Room
 from trainshed.tools import process
@@ -200,13 +200,13 @@ def test_an_undo_that_fails_says_so_and_is_tried_again(serving: Desk) -> None:
     assert stage.undo(room_of(serving), plan) == ["answer: back to answer:1"]
 
 
-def test_another_deploy_of_the_service_is_waited_for(serving: Desk) -> None:
+def test_another_deploy_of_the_service_is_waited_for(serving: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     serving.build("2")
     plan = plan_of(serving)
     serving.ecs.steps = [complete]
     stage.deploy(room_of(serving), plan)
-    service = stage.preparing.read(serving.context, "answer")
-    serving.context.console.line = lambda _: process.stopping.set()  # type: ignore[method-assign]
+    service = preparing.read(serving.context, "answer")
+    monkeypatch.setattr(serving.context.console, "line", lambda _: process.stopping.set())
     try:
         with turn.taken(serving.context, "answer", service, stage="deploy", ends=None), pytest.raises(Interrupted):
             stage.undo(room_of(serving), plan)

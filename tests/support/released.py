@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainshed.pipelines import lock as locks
+from trainshed.releases.manifest import Image, Manifest, Service
 from trainshed.releases.plan import Before, Plan, UnitVersion
 from trainshed.stages import locking
 from trainshed.stages.context import Context
-from trainshed.stages.releasing import journal
+from trainshed.stages.releasing import composing, journal
 from trainshed.stages.releasing.room import Room
 
 COMMIT = "1a2b3c4" + "0" * 33
@@ -44,9 +45,36 @@ def plan(
     )
 
 
-def recorded(context: Context, made: Plan, results: Sequence[Mapping[str, Any]], manifest: str) -> None:
-    """Write the journal of a release whose steps are all done."""
+def manifest(context: Context, made: Plan, results: Sequence[Mapping[str, Any]]) -> Manifest:
+    """Return the manifest of a release whose services tell these results."""
+    lock = locks.read(locking.path(context))
+    told = {key: getattr(made, key) for key in ("versions", "project", "commit", "branch", "source", "target", "created", "by")}
+    services = {str(one["name"]): {key: one[key] for key in Service.__annotations__} for one in results}
+    return Manifest(
+        **told,
+        release=made.name,
+        build_url=None,
+        lock_digest=made.lock_digest,
+        lock=lock.document(),
+        images={
+            name: Image(reference=image.reference, digest=image.digest, input_digest=image.input_digest, before="")
+            for name, image in lock.images.items()
+        },
+        pipelines={},
+        services=services,  # type: ignore[arg-type] # one that lacks a key was refused above
+        runs={},
+        waivers=[],
+        changes={},
+        previous=None,
+    )
+
+
+def recorded(context: Context, made: Plan, results: Sequence[Mapping[str, Any]]) -> Manifest:
+    """Write the journal of a release whose steps are all done, and keep its manifest; return it."""
+    composed = manifest(context, made, results)
+    digest = composing.keep(context, composed)
     entry = journal.begin(context, made)
     for step in journal.STEPS:
-        entry = journal.done(context, entry, step, results if step == "deploy" else [], manifest=manifest)
+        entry = journal.done(context, entry, step, results if step == "deploy" else [], manifest=digest)
     journal.settled(context, entry)
+    return composed

@@ -7,6 +7,7 @@ once for each tier; who looks sees those of its own tier and above, and of one t
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -20,11 +21,10 @@ from trainshed.ledger.tables import edges, nodes
 
 REACH = 20_000
 """So many nodes are looked at before those are chosen that are told of."""
-_PER_QUERY = 2000
 _FOUND_AT_MOST = 200
 _PREFIX = re.compile(r"(?:sha256:)?[0-9a-f]{7,64}")
 _LAST = "\U0010ffff"
-_FIRST_TOLD = (lineage.SERVES, lineage.RUNS, lineage.LOADS, lineage.RELEASED, lineage.USES, lineage.RAN, lineage.GAVE, lineage.READ)
+_FIRST_TOLD = (lineage.SERVES, lineage.RUNS, lineage.LOADS, lineage.PART, lineage.RELEASED, lineage.USES, lineage.RAN, lineage.GAVE)
 
 _Time = float | sa.ColumnElement[float]
 
@@ -66,10 +66,8 @@ def without_made(connection: sa.Connection, told: Iterable[Edge], *, tier: int) 
     """Leave those edges commit → input out whose input a commit of this tier or one above has made: the first that was green with it."""
     told = list(told)
     inputs = {key_of(edge.target) for edge in told if _made(edge)}
-    known: set[int] = set()
-    for part in _parts(inputs):
-        wanted = (edges.c.target.in_(part), edges.c.relation == lineage.MADE, edges.c.tier >= tier)
-        known.update(connection.execute(sa.select(edges.c.target).where(*wanted)).scalars())
+    wanted = (_among(connection, edges.c.target, inputs), edges.c.relation == lineage.MADE, edges.c.tier >= tier)
+    known = set(connection.execute(sa.select(edges.c.target).where(*wanted)).scalars()) if inputs else set()
     return [edge for edge in told if not (_made(edge) and key_of(edge.target) in known)]
 
 
@@ -149,14 +147,14 @@ class _Reached:
         """Return the edges of a level that are present, with their times."""
         newest: dict[tuple[int, int, str], tuple[float, bool]] = {}
         near = edges.c.target if self._up else edges.c.source
-        hubs = [] if start else lineage.hubs(up=self._up)
+        followed = lineage.RELATIONS if start else lineage.RELATIONS - lineage.hubs(up=self._up)
         columns = (edges.c.source, edges.c.target, edges.c.relation, edges.c.created, edges.c.present)
-        for part in _parts(level):
-            wanted = sa.select(*columns).where(near.in_(part), edges.c.tier >= self._tier, edges.c.relation.not_in(hubs))
-            for source, target, relation, created, present in self._connection.execute(wanted):
-                before = newest.get((source, target, relation))
-                if before is None or before[0] < created:
-                    newest[source, target, relation] = (created, present)
+        at = _among(self._connection, near, level)
+        wanted = sa.select(*columns).where(at, edges.c.tier >= self._tier, edges.c.relation.in_(sorted(followed)))
+        for source, target, relation, created, present in self._connection.execute(wanted).all():
+            before = newest.get((source, target, relation))
+            if before is None or before[0] < created:
+                newest[source, target, relation] = (created, present)
         return {edge: created for edge, (created, present) in newest.items() if present}
 
     def kept(self, limit: int) -> list[int]:
@@ -221,10 +219,10 @@ def _inserter(connection: sa.Connection) -> Callable[[sa.Table], Any]:
 def _nodes(connection: sa.Connection, keys: Iterable[int], *, tier: int) -> dict[int, Node]:
     """Return the nodes of some keys, in their order; the newest name is the one that is shown."""
     rows: dict[int, list[Any]] = {key: [] for key in keys}
-    for part in _parts(rows):
-        wanted = sa.select(nodes.c.key, nodes.c.kind, nodes.c.id, nodes.c.label, nodes.c.alias)
-        for row in connection.execute(wanted.where(nodes.c.key.in_(part), nodes.c.tier >= tier).order_by(nodes.c.created.desc())):
-            rows[row.key].append(row)
+    wanted = sa.select(nodes.c.key, nodes.c.kind, nodes.c.id, nodes.c.label, nodes.c.alias)
+    wanted = wanted.where(_among(connection, nodes.c.key, rows), nodes.c.tier >= tier).order_by(nodes.c.created.desc())
+    for row in connection.execute(wanted) if rows else ():
+        rows[row.key].append(row)
     return {key: _node(found) for key, found in rows.items() if found}
 
 
@@ -238,17 +236,17 @@ def _facts(connection: sa.Connection, keys: Iterable[int], *, tier: int) -> dict
     """Return the newest facts of the edges that have some."""
     found: dict[tuple[int, int, str], Mapping[str, Any]] = {}
     wanted = sa.select(edges.c.source, edges.c.target, edges.c.relation, edges.c.facts).where(edges.c.tier >= tier)
-    for part in _parts(keys):
-        of = wanted.where(edges.c.target.in_(part), edges.c.relation.in_(sorted(lineage.WITH_FACTS)))
-        for source, target, relation, facts in connection.execute(of.order_by(edges.c.created)):
-            found[source, target, relation] = facts
+    wanted = wanted.where(_among(connection, edges.c.target, keys), edges.c.relation.in_(sorted(lineage.WITH_FACTS)))
+    for source, target, relation, facts in connection.execute(wanted.order_by(edges.c.created)).all():
+        found[source, target, relation] = facts
     return found
 
 
-def _parts(keys: Iterable[int]) -> Iterator[list[int]]:
-    listed = sorted(keys)
-    for start in range(0, len(listed), _PER_QUERY):
-        yield listed[start : start + _PER_QUERY]
+def _among(connection: sa.Connection, column: sa.Column[int], keys: Iterable[int]) -> sa.ColumnElement[bool]:
+    """Return the condition that a column is one of many keys, as one parameter: thousands of them take longer than the look-up."""
+    if connection.dialect.name == "sqlite":
+        return column.in_(sa.select(sa.column("value")).select_from(sa.func.json_each(json.dumps(sorted(keys)))))
+    return column == sa.any_(sa.literal(sorted(keys), sa.ARRAY(sa.BigInteger)))
 
 
 def _made(edge: Edge) -> bool:

@@ -67,9 +67,15 @@ LOADS = "loads"
 SERVES = "serves"
 """revision → service, with its newest ``state``: of `stages.deploying.records`."""
 RELEASED = "released"
-"""commit, lock, version and revision → release, with its newest ``state``: of `stages.releasing.journal`."""
+"""commit, lock → release, with its newest ``state``, of `stages.releasing.journal`, and its ``environment``."""
+PART = "part"
+"""version, revision → release: what it brought there, whatever became of it."""
 BY = "by"
 """build → what it recorded."""
+
+RELATIONS = frozenset(
+    {MADE, GREEN, OF, BASE, BUILT, FOUND, LOCKED, STAMPED, USES, RAN, READ, GAVE, RUNS, LOADS, SERVES, RELEASED, PART, BY}
+)
 
 SCAN = "scan"
 """The check whose verdicts hold findings."""
@@ -247,7 +253,8 @@ def _rank(severity: str) -> int:
 
 def _of_upload(event: _Event) -> Iterator[Edge]:
     told = event.document
-    version = Node(VERSION, _text(told, "version_id"), f"{event.name} {_text(told, 'version')}".strip())
+    name = _text(told, "version")
+    version = Node(VERSION, _text(told, "version_id"), f"{event.name} {name}".strip(), (name,))
     yield Edge(Node(PIPELINE, event.at(event.name), event.name), version, OF)
     yield Edge(Node(LOCK, _text(told, "lock_digest"), _text(told, "lock_digest")[:_SHORT]), version, STAMPED)
     if told.get("dirty") is False:
@@ -255,13 +262,15 @@ def _of_upload(event: _Event) -> Iterator[Edge]:
     images = _table(told, "images")
     for component in images:
         yield Edge(Node(IMAGE, _text(images, component).rpartition("@")[2], _clean(component)), version, USES)
+    yield Edge(version, _release(told), PART)
     yield from event.by(version)
 
 
 def _of_run(event: _Event) -> Iterator[Edge]:
     told = event.document
     run = Node(RUN, _text(told, "run_id"), _text(told, "name"))
-    version = Node(VERSION, _text(told, "version_id"), f"{event.name} {_text(told, 'version')}".strip())
+    name = _text(told, "version")
+    version = Node(VERSION, _text(told, "version_id"), f"{event.name} {name}".strip(), (name,))
     yield Edge(Node(PIPELINE, event.at(event.name), event.name), version, OF)
     yield Edge(version, run, RAN)
     artifacts = _table(told, "artifacts")
@@ -305,7 +314,13 @@ def _of_deployment(event: _Event) -> Iterator[Edge]:
     state = _text(told, "state") or ("good" if told.get("good") is True else "bad")
     yield Edge(revision, service, SERVES, {"state": state})
     yield Edge(Node(COMPONENT, component, component), service, OF)
+    yield Edge(revision, _release(told), PART)
     yield from event.by(revision)
+
+
+def _release(told: Mapping[str, Any]) -> Node:
+    """Return the release that something was a part of; without an id it was none."""
+    return Node(RELEASE, _text(told, "release_id"), _text(told, "release"))
 
 
 def _of_release(event: _Event) -> Iterator[Edge]:
@@ -313,15 +328,17 @@ def _of_release(event: _Event) -> Iterator[Edge]:
     tags = tuple(_clean(tag) for tag in _list(told, "tags") if isinstance(tag, str))
     release = Node(RELEASE, event.key, _text(told, "release"), (*tags, _text(told, "manifest")))
     commit, lock = _text(told, "commit"), _text(told, "lock_digest")
-    parts = [Node(COMMIT, commit, commit[:_SHORT_COMMIT]), Node(LOCK, lock, lock[:_SHORT])]
+    facts = {"state": _text(told, "state"), "environment": event.environment}
+    yield Edge(Node(COMMIT, commit, commit[:_SHORT_COMMIT]), release, RELEASED, facts)
+    yield Edge(Node(LOCK, lock, lock[:_SHORT]), release, RELEASED, facts)
+    parts = []
     for result in _items(done, "upload"):
         details = _table(result, "details")
         parts.append(Node(VERSION, _text(details, "version_id"), f"{_text(result, 'name')} {_text(details, 'version')}".strip()))
     for result in _items(done, "deploy"):
         arn = _text(_table(result, "details"), "arn")
         parts.append(Node(REVISION, arn, arn.rpartition("/")[2]))
-    facts = {"state": _text(told, "state"), "environment": event.environment}
-    yield from (Edge(part, release, RELEASED, facts) for part in parts)
+    yield from (Edge(part, release, PART) for part in parts)
     yield from event.by(release)
 
 

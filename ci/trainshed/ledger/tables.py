@@ -114,11 +114,12 @@ edges = Table(
     "edges",
     metadata,
     Column("source", BigInteger, primary_key=True, autoincrement=False),  # keys of nodes
-    Column("target", BigInteger, primary_key=True, autoincrement=False),
     Column("relation", String, primary_key=True),
+    Column("target", BigInteger, primary_key=True, autoincrement=False),
     Column("tier", SmallInteger, primary_key=True, autoincrement=False),
     Column("facts", JSON, nullable=False),
     Column("present", Boolean, nullable=False),  # false: a newer record takes it back
     Column("created", Double, nullable=False),
     Index("ix_edges_target", "target", "relation"),
+    sqlite_with_rowid=False,
 )

@@ -29,12 +29,13 @@ def upgrade() -> None:
     op.create_table(
         "edges",
         sa.Column("source", sa.BigInteger, primary_key=True, autoincrement=False),
-        sa.Column("target", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("relation", sa.String, primary_key=True),
+        sa.Column("target", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("tier", sa.SmallInteger, primary_key=True, autoincrement=False),
         sa.Column("facts", sa.JSON, nullable=False),
         sa.Column("present", sa.Boolean, nullable=False),
         sa.Column("created", sa.Double, nullable=False),
+        sqlite_with_rowid=False,
     )
     op.create_index("ix_edges_target", "edges", ["target", "relation"])
     filling.fill(op.get_bind())
