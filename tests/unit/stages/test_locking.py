@@ -13,17 +13,19 @@ import pytest
 from tests.support.images import DIGEST, write
 from trainshed import config
 from trainshed.console import Console
-from trainshed.errors import RemoteError
+from trainshed.errors import RemoteError, UsageError
 from trainshed.images.components import discover
 from trainshed.images.graph import Graph
 from trainshed.images.hashes import HashCache
 from trainshed.ledger.store import Ledger
+from trainshed.pipelines import lock as locks
+from trainshed.pipelines.lock import LockedImage
 from trainshed.results import Report, Result, Status
 from trainshed.settings import Tier
 from trainshed.stages import locking
 from trainshed.stages.context import Context
 from trainshed.stages.lookup import Found
-from trainshed.stages.survey import Survey
+from trainshed.stages.survey import Survey, survey
 from trainshed.stages.work import Work
 from trainshed.tools import git
 
@@ -129,3 +131,24 @@ def test_a_lock_whose_images_cannot_be_kept_is_not_written(context: Context, mon
         settle(context, ["one", "two"])
     assert not locking.path(context).exists()
     assert recorded(context) is None
+
+
+def test_a_part_of_a_lock_has_the_own_bases_of_its_components_and_is_of_the_tree(context: Context) -> None:
+    folder = context.config.project.components / "three"
+    write(folder.parent / "base-one", {"Dockerfile": "FROM scratch\nCOPY a /\n", "a": "base"})
+    write(folder, {"Dockerfile": "ARG BASE_ONE=127.0.0.1:1/small/base-one:latest\nFROM ${BASE_ONE}\nCOPY a /\n", "a": "three"})
+    images = {
+        name: LockedImage(reference=f"127.0.0.1:1/small/{name}@{DIGEST}", digest=DIGEST, input_digest=DIGEST, base=base)
+        for name, base in (("base-one", {}), ("one", {}), ("two", {}), ("three", {"base-one": DIGEST}))
+    }
+    plan_digest = survey(context).plan_digest()
+    lock = locks.of(project="small", commit=None, dirty=False, plan_digest=plan_digest, images=images)
+    part = locking.part(context, lock, ["three"])
+    assert (set(part.images), part.created) == ({"base-one", "three"}, lock.created)
+    locking.require_current(context, part, place="part")
+    assert locking.part(context, lock, ["one", "two", "three"]) is lock
+    with pytest.raises(UsageError, match="no image of 'tow'; perhaps you meant 'two'"):
+        locking.part(context, lock, ["tow"])
+    (folder / "a").write_text("changed")
+    with pytest.raises(UsageError, match="stale"):
+        locking.part(context, lock, ["three"])

@@ -64,7 +64,7 @@ class World:
             jenkins=SimpleNamespace(url="https://jenkins.example.org"),
         )
         console = Console(self.said, live=False, color=False)
-        ledger = SimpleNamespace(events=lambda *_: self.events)
+        ledger = SimpleNamespace(events=lambda kind, *_: [event for event in self.events if event.kind == kind])
         clients = {"kubeflow": self, "ledger": ledger, "jenkins": self}
         context = SimpleNamespace(config=config, console=console, has_ledger=True, build_url=build_url, **clients)
         return References(cast(Context, context), **options).reference("training")
@@ -120,6 +120,15 @@ def test_a_build_of_a_pull_request_counts_for_the_branch_that_it_merges(world: W
     world.put("pr", Tier.PULL_REQUEST, commit=BEFORE, branch="PR-7", change_branch="quicker")
     world.put("fork", Tier.LAPTOP, commit=BEFORE, branch="PR-8", change_branch="quicker")
     assert world.reference().source == "version pr, uploaded for branch quicker by https://ci.example.org/pr/"
+
+
+def test_a_version_that_an_undone_release_took_away_is_nobodys(world: World) -> None:
+    world.put("old", Tier.MAIN)
+    world.put("v1.4.0", Tier.MAIN)
+    assert world.reference().version.name == "v1.4.0"
+    gone = Event(kind=upload.DELETED, environment="dev", name="training", key="v1.4.0", document={}, tier=Tier.MAIN, created=0.0)
+    world.events.insert(0, gone)
+    assert world.reference().version.name == "old"
 
 
 def test_what_a_build_uploaded_of_a_changed_tree_counts_for_no_commit(world: World) -> None:

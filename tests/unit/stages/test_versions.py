@@ -56,6 +56,9 @@ def test_a_description_tells_commit_build_and_images_and_stays_short_enough_for_
         f"image component-000: sha256:{0:064x}",
     ]
     assert versions.told_digest(told(1)) == DIGEST
+    assert versions.told_release(told(1)) == ""
+    by_release = versions.description(commit="abc", lock_digest="sha256:1", digest=DIGEST, build_url=None, images={}, release="abc-1")
+    assert (versions.told_release(by_release), versions.told_digest(by_release)) == ("abc-1", DIGEST)
     many = told(200).splitlines()
     assert len(quote_plus(told(200))) <= versions.DESCRIPTION_LIMIT
     assert many[-1] == f"… {200 - (len(many) - 5)} more images"
