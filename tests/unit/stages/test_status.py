@@ -5,8 +5,10 @@ import pytest
 from tests.support.deploying import SERVICE, Desk
 from tests.support.scripted_ecs import Refusal, task_of
 from trainshed.errors import NothingSelected, UsageError
+from trainshed.local.services import PREDICTION, REGISTRY
 from trainshed.results import Report, Result, Status
 from trainshed.stages import locking
+from trainshed.stages.standing import telling
 from trainshed.stages.status import status
 
 pytestmark = pytest.mark.sockets
@@ -14,15 +16,20 @@ pytestmark = pytest.mark.sockets
 
 @pytest.fixture
 def desk(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    """Return a desk whose script stands in for this machine's own service."""
-    monkeypatch.setattr("trainshed.stages.status._stopped", lambda _context: False)
+    """Return a desk whose script stands in for this machine's own services."""
+    monkeypatch.setattr(telling, "stopped", lambda _context: frozenset())
     return desk
 
 
 def asked(desk: Desk) -> tuple[Report, Result]:
     report = status(desk.context)
-    (found,) = report.results
+    (found,) = [result for result in report.results if result.details["kind"] == "service"]
     return report, found
+
+
+def other(report: Report, name: str) -> Result:
+    (found,) = [result for result in report.results if result.name == name]
+    return found
 
 
 def test_what_serves_as_the_ledger_the_lock_and_the_file_say_is_good(serving: Desk) -> None:
@@ -152,7 +159,7 @@ def test_wrong_names_and_no_services_are_refused(desk: Desk) -> None:
 
 
 def test_an_embedded_service_that_does_not_run_is_not_started(serving: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainshed.stages.status._stopped", lambda _context: True)
+    monkeypatch.setattr(telling, "stopped", lambda _context: frozenset({PREDICTION, REGISTRY}))
     report, result = asked(serving)
     assert (report.exit_code, result.cause) == (1, "stopped")
     assert "trainshed local up" in result.message
