@@ -4,12 +4,14 @@ import pytest
 
 from tests.support.deploying import SERVICE, Desk
 from tests.support.scripted_ecs import Refusal, task_of
-from trainshed.errors import NothingSelected, UsageError
+from trainshed.errors import NothingSelected, RemoteError, UsageError
 from trainshed.local.services import PREDICTION, REGISTRY
 from trainshed.results import Report, Result, Status
 from trainshed.stages import locking
 from trainshed.stages.standing import telling
 from trainshed.stages.status import status
+from trainshed.stages.upload import digest_of
+from trainshed.tools.kubeflow_records import NotFound, Version
 
 pytestmark = pytest.mark.sockets
 
@@ -164,3 +166,83 @@ def test_an_embedded_service_that_does_not_run_is_not_started(serving: Desk, mon
     assert (report.exit_code, result.cause) == (1, "stopped")
     assert "trainshed local up" in result.message
     assert serving.ecs.requests == []
+
+
+class Kubeflow:
+    """A Kubeflow that has some versions."""
+
+    def __init__(self) -> None:
+        self.versions: dict[str, Version] = {}
+        self.away: RemoteError | None = None
+        self.asked = 0
+
+    def version(self, pipeline_id: str, version_id: str) -> Version:
+        self.asked += 1
+        if self.away is not None:
+            raise self.away
+        if version_id not in self.versions:
+            raise NotFound(f"no version {version_id} of {pipeline_id}")
+        return self.versions[version_id]
+
+
+SPEC = {"pipeline_spec": {"pipelineInfo": {"name": "training"}, "root": {}}}
+
+
+def with_pipelines(desk: Desk, *names: str) -> Kubeflow:
+    """Give the project pipelines whose last upload the ledger knows and Kubeflow has."""
+    kubeflow = Kubeflow()
+    desk.context.__dict__["kubeflow"] = kubeflow
+    for name in names:
+        desk.write(f"pipeline_templates/{name}.yaml", "")
+        kubeflow.versions[name] = Version(id=name, pipeline_id="p", name="main-1", spec=SPEC)
+        told = {"pipeline_id": "p", "version_id": name, "version": "main-1", "content_digest": digest_of(kubeflow.versions[name])}
+        desk.context.ledger.record_event("upload", "local", name, told["content_digest"], {**told, "commit": "c" * 40})
+    return kubeflow
+
+
+def test_a_version_that_is_gone_or_was_changed_in_kubeflow_is_drift(serving: Desk) -> None:
+    kubeflow = with_pipelines(serving, "training", "scoring")
+    serving.write("pipeline_templates/fresh.yaml", "")
+    report = status(serving.context)
+    assert report.exit_code == 0
+    assert (other(report, "training").status, other(report, "fresh").cause) == (Status.DONE, "never uploaded")
+    kubeflow.versions["training"] = Version(id="training", pipeline_id="p", name="main-1", spec={"pipeline_spec": {"root": {"dag": {}}}})
+    del kubeflow.versions["scoring"]
+    report = status(serving.context, ["training", "scoring"])
+    assert {result.details["kind"] for result in report.results} == {"pipeline"}
+    assert other(report, "training").details["drift"] == ["version main-1 has other content in Kubeflow than was uploaded"]
+    assert other(report, "scoring").details["drift"] == ["version main-1 is gone from Kubeflow"]
+    assert (report.exit_code, "trainshed upload scoring" in other(report, "scoring").message) == (1, True)
+
+
+def test_a_kubeflow_that_does_not_answer_is_asked_once_and_hides_no_service(serving: Desk) -> None:
+    kubeflow = with_pipelines(serving, "training", "scoring")
+    kubeflow.away = RemoteError("nobody answers")
+    report, service = asked(serving)
+    assert (kubeflow.asked, service.status) == (1, Status.DONE)
+    assert {other(report, name).exit_code for name in ("training", "scoring")} == {5}
+    assert report.exit_code == 5
+
+
+def test_an_image_that_is_gone_from_the_registry_is_drift_of_all_who_refer_to_it(serving: Desk) -> None:
+    report = status(serving.context)
+    assert {result.name: result.details["there"] for result in report.results if result.details["kind"] == "images"} == {
+        "images of the lock": 1,
+        "images of running services": 1,
+    }
+    serving.images.known.clear()
+    report = status(serving.context)
+    gone = f"image answer sha256:{'1' * 64} is gone from the registry"
+    assert other(report, "images of the lock").details["drift"] == other(report, "images of running services").details["drift"] == [gone]
+    assert report.exit_code == 1
+
+
+def test_what_was_never_released_or_locked_is_said_and_not_red(desk: Desk) -> None:
+    locking.path(desk.context).unlink()
+    report = status(desk.context)
+    assert {result.name: result.cause for result in report.results} == {
+        "answer": "never deployed",
+        "images": "nothing refers to any",
+        "release": "nothing was released here",
+    }
+    assert report.exit_code == 0
