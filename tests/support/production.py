@@ -245,7 +245,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         for name, value in answer.getheaders():
             if name.lower() not in {*_OWN, "date", "server"}:
                 self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
+        length = answer.getheader("Content-Length", "0") if self.command == "HEAD" else str(len(content))
+        self.send_header("Content-Length", length)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
