@@ -26,7 +26,8 @@ def manifest(reports: Sequence[Report], *, images: Mapping[str, str], **facts: A
     Args:
         reports: what the stages of the build reported.
         images: component → reference by digest, of the lock; empty when nothing is green.
-        facts: what else is known of the build: project, environment, commit, branch, build_url, plan_digest, lock_digest.
+        facts: what else is known of the build: project, environment, commit, branch, build_url, plan_digest, lock_digest; and
+            version, where git tells one.
     """
     told: dict[str, Any] = {"schema": SCHEMA, **facts, "status": status(reports), "images": dict(images)}
     for stage, (section, kept) in _KEPT.items():

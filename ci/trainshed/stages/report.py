@@ -11,7 +11,7 @@ from trainshed.reports import manifest, records
 from trainshed.reports.records import Record
 from trainshed.reports.writing import write_reports
 from trainshed.results import Report, Result, Status
-from trainshed.stages import locking
+from trainshed.stages import locking, version
 from trainshed.stages.context import Context
 from trainshed.tools import git
 
@@ -54,6 +54,7 @@ def _manifest(context: Context, joined: list[Report]) -> dict[str, Any]:
         lock = locks.read(locking.path(context))
     except UsageError:  # not green, so there is none
         lock = None
+    told = version.of_build(context)
     return manifest.manifest(
         joined,
         images=lock.references if lock else {},
@@ -64,4 +65,5 @@ def _manifest(context: Context, joined: list[Report]) -> dict[str, Any]:
         build_url=context.build_url,
         plan_digest=lock.plan_digest if lock else None,
         lock_digest=locks.lock_digest(lock) if lock else None,
+        **({"version": told} if told else {}),
     )

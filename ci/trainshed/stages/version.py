@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trainshed import settings
+from trainshed.errors import Interrupted, TrainshedError
 from trainshed.releases import version as versions
 from trainshed.releases.version import AUTO
 from trainshed.results import Report, Result, Status
@@ -31,7 +32,7 @@ def version(context: Context, names: Sequence[str] = (), *, why: bool = False, b
         bump: what the version grows by; what the commits ask for by default.
 
     Raises:
-        UsageError: the version cannot be told, because the history is cut off or a tag was moved.
+        UsageError: the version cannot be told, because the history is cut off or a tag was moved; on main, because it was given elsewhere.
     """
     plans = versioning.planned(context, names, bump=bump or AUTO, strict=False)
     head = git.head(context.config.project.root)
@@ -43,12 +44,25 @@ def version(context: Context, names: Sequence[str] = (), *, why: bool = False, b
     return Report(stage="version", results=tuple(_result(context, plan, text) for plan, text in told))
 
 
+def of_build(context: Context) -> str | None:
+    """Return the one version of what is checked out; None where each unit has its own, or git does not tell."""
+    try:
+        plans = [] if context.config.release.versions == versioning.EACH else versioning.planned(context, strict=False)
+        head = git.head(context.config.project.root)
+        return next((_told(context, plan, branch=head.branch, dirty=head.dirty, asked=False) for plan in plans), None)
+    except Interrupted:
+        raise
+    except TrainshedError:
+        return None
+
+
 def _told(context: Context, plan: UnitPlan, *, branch: str | None, dirty: bool, asked: bool) -> str:
     """Return the version of what is checked out."""
     last = plan.previous_version
     here = last is not None and plan.previous_commit == plan.head and not asked
     ci = context.build_url is not None
     if context.tier is Tier.MAIN:
+        plan.require_free()
         return plan.next.version or last or versions.FIRST
     if last is not None and here and not (dirty and not ci) and settings.change() is None and (not ci or settings.tag()):
         return last
@@ -76,6 +90,8 @@ def _explain(context: Context, plan: UnitPlan, text: str) -> None:
         console.line(f"… and {len(rows) - _FEW} more; --json has all")
     silent = len(plan.commits) - len(plan.next.asked)
     console.line(f"{plan.next.why}" + (f" {silent} more of {len(plan.commits)} commits ask for nothing." if silent > 0 else ""))
+    if plan.in_the_way:
+        console.warning(plan.in_the_way)
     if text != plan.next.version:
         console.line(f"This build is no release of it: {text}" if text != plan.previous_version else f"This is {text}, as it was released.")
 
@@ -108,6 +124,7 @@ def _result(context: Context, plan: UnitPlan, text: str) -> Result:
             "release": plan.next.version,
             "tag": unit.tag if unit is not None else None,
             "bump": plan.next.bump,
+            "in_the_way": plan.in_the_way or None,
             "previous": plan.previous or None,
             "previous_commit": plan.previous_commit,
             "commit": plan.head,
