@@ -19,10 +19,13 @@ from pathlib import Path
 
 import urllib3
 
+from tests.support import lineage_world, postgres
 from tests.support.registry import running_registry
 from trainshed import config
 from trainshed.console import Console
+from trainshed.ledger.database import Database
 from trainshed.ledger.records import Verdict
+from trainshed.ledger.store import Ledger
 from trainshed.settings import Tier
 from trainshed.stages.context import Context
 from trainshed.stages.survey import survey
@@ -33,6 +36,8 @@ ROUNDS = 5
 HELP_TARGET_SECONDS = 0.15
 PLAN_TARGET_SECONDS = {100: 1.0}
 FILES = 20
+LINEAGE_EDGES = 100_000
+LINEAGE_TARGET_SECONDS = 0.2
 
 
 def main(parts: list[str]) -> int:
@@ -92,7 +97,31 @@ def images_part() -> bool:
     return ratio > 1.0
 
 
-PARTS: Mapping[str, Callable[[], bool]] = {"help": help_part, "plan": plan_part, "images": images_part}
+def lineage_part() -> bool:
+    """Measure questions to the lineage of years of builds, and what it adds to the record of a lock, on both databases."""
+    with tempfile.TemporaryDirectory() as folder, postgres.server() as server:
+        return all([_lineage("SQLite", f"sqlite:///{folder}/ledger.sqlite"), _lineage("PostgreSQL", server.create("bench"))])
+
+
+def _lineage(name: str, url: str) -> bool:
+    with Ledger.open(url, tier=Tier.MAIN) as ledger:
+        database = Database(url)
+        try:
+            world = lineage_world.grown(database, LINEAGE_EDGES, tier=int(Tier.MAIN))
+        finally:
+            database.close()
+        took = lineage_world.answered(ledger, world, rounds=ROUNDS)
+        told = ", ".join(f"{what} {statistics.median(seconds) * 1000:.0f} ms" for what, seconds in took.items())
+        print(f"lineage, {LINEAGE_EDGES} edges, {name}: {told} (target {LINEAGE_TARGET_SECONDS * 1000:.0f} ms each)")
+        images = {part: {"reference": f"r/{part}@{part}", "digest": part, "input_digest": part} for part in map(str, range(200))}
+        for which, number in (("first", 1), ("next", 2)):
+            began = time.monotonic()
+            ledger.record_lock("p", f"{number}", "main", {"project": f"{number}", "commit": f"{number}", "dirty": False, "images": images})
+            print(f"the {which} lock of {len(images)} images, {name}: recorded in {(time.monotonic() - began) * 1000:.0f} ms")
+        return all(statistics.median(seconds) < LINEAGE_TARGET_SECONDS for seconds in took.values())
+
+
+PARTS: Mapping[str, Callable[[], bool]] = {"help": help_part, "plan": plan_part, "images": images_part, "lineage": lineage_part}
 
 
 def _seconds(command: list[str], folder: Path) -> float:

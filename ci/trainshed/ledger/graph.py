@@ -24,7 +24,12 @@ REACH = 20_000
 _FOUND_AT_MOST = 200
 _PREFIX = re.compile(r"(?:sha256:)?[0-9a-f]{7,64}")
 _LAST = "\U0010ffff"
-_FIRST_TOLD = (lineage.SERVES, lineage.RUNS, lineage.LOADS, lineage.PART, lineage.RELEASED, lineage.USES, lineage.RAN, lineage.GAVE)
+_FIRST_TOLD = {
+    relation: rank
+    for rank, relation in enumerate(
+        (lineage.SERVES, lineage.RUNS, lineage.LOADS, lineage.PART, lineage.RELEASED, lineage.USES, lineage.RAN, lineage.GAVE)
+    )
+}
 
 _Time = float | sa.ColumnElement[float]
 
@@ -75,17 +80,16 @@ def walk(connection: sa.Connection, starts: Iterable[Node], *, up: bool, limit: 
     """Follow the edges from some nodes, breadth first; of too many those stay that serve, and what leads to them."""
     reached = _Reached(connection, up=up, tier=tier)
     begun = {key_of(start): start for start in starts}
-    reached.follow(list(begun))
+    reached.follow(begun)
     kept = reached.kept(limit)
     known = _nodes(connection, kept, tier=tier)
     named = {key: known.get(key) or begun[key] for key in kept if key in known or key in begun}
-    facts = _facts(connection, kept, tier=tier)
     return Graph(
         starts=tuple(named[key] for key in begun),
         nodes=tuple(named.values()),
         edges=tuple(
-            Edge(named[source], named[target], relation, facts.get((source, target, relation), {}), at)
-            for (source, target, relation), at in reached.edges.items()
+            Edge(named[source], named[target], relation, json.loads(facts), at)
+            for (source, target, relation), (at, facts) in reached.edges.items()
             if source in named and target in named
         ),
         left_out={named[key]: count for key, count in reached.missing(named).items()},
@@ -118,44 +122,43 @@ class _Reached:
         self._connection, self._up, self._tier = connection, up, tier
         self._parents: dict[int, int | None] = {}
         self._ranks: dict[int, tuple[int, int]] = {}
-        self.edges: dict[tuple[int, int, str], float] = {}
+        self.edges: dict[tuple[int, int, str], tuple[float, str]] = {}
         self.whole = True
 
-    def follow(self, starts: list[int]) -> None:
+    def follow(self, starts: Mapping[int, Node]) -> None:
         """Go on level by level until nothing is new, or too much is known."""
         self._parents = dict.fromkeys(starts)
-        level, depth = starts, 0
+        level, kinds, depth = list(starts), {start.kind for start in starts.values()}, 0
         while level:
             if len(self._parents) >= REACH:
                 self.whole = False
                 return
+            followed = lineage.expands(kinds, up=self._up, start=depth == 0)
             depth += 1
-            level = list(self._next(level, depth))
+            level = list(self._next(level, followed, depth)) if followed else []
+            kinds = {kind for others in followed.values() for kind in others}
 
-    def _next(self, level: Sequence[int], depth: int) -> Iterator[int]:
-        found = self._edges_at(level, start=depth == 1)
+    def _next(self, level: Sequence[int], followed: Iterable[str], depth: int) -> Iterator[int]:
+        found = self._edges_at(level, followed)
         self.edges.update(found)
-        for (source, target, relation), _ in sorted(found.items(), key=lambda item: -item[1]):
+        for source, target, relation in found:
             near, far = (target, source) if self._up else (source, target)
             if far not in self._parents:
                 self._parents[far] = near
-                told = _FIRST_TOLD.index(relation) if not self._up and relation in _FIRST_TOLD else len(_FIRST_TOLD)
+                told = len(_FIRST_TOLD) if self._up else _FIRST_TOLD.get(relation, len(_FIRST_TOLD))
                 self._ranks[far] = (told, depth)
                 yield far
 
-    def _edges_at(self, level: Sequence[int], *, start: bool) -> dict[tuple[int, int, str], float]:
-        """Return the edges of a level that are present, with their times."""
-        newest: dict[tuple[int, int, str], tuple[float, bool]] = {}
+    def _edges_at(self, level: Sequence[int], followed: Iterable[str]) -> dict[tuple[int, int, str], tuple[float, str]]:
+        """Return the edges of a level that are present, with their times and facts (JSON), the newest first."""
         near = edges.c.target if self._up else edges.c.source
-        followed = lineage.RELATIONS if start else lineage.RELATIONS - lineage.hubs(up=self._up)
-        columns = (edges.c.source, edges.c.target, edges.c.relation, edges.c.created, edges.c.present)
+        columns = (edges.c.source, edges.c.target, edges.c.relation, edges.c.present, edges.c.created, sa.cast(edges.c.facts, sa.Text))
         at = _among(self._connection, near, level)
         wanted = sa.select(*columns).where(at, edges.c.tier >= self._tier, edges.c.relation.in_(sorted(followed)))
-        for source, target, relation, created, present in self._connection.execute(wanted).all():
-            before = newest.get((source, target, relation))
-            if before is None or before[0] < created:
-                newest[source, target, relation] = (created, present)
-        return {edge: created for edge, (created, present) in newest.items() if present}
+        found: dict[tuple[int, int, str], tuple[float, str] | None] = {}
+        for source, target, relation, present, created, facts in self._connection.execute(wanted.order_by(edges.c.created.desc())).all():
+            found.setdefault((source, target, relation), (created, facts) if present else None)
+        return {edge: told for edge, told in found.items() if told is not None}
 
     def kept(self, limit: int) -> list[int]:
         """Choose the nodes that are told of, each with the way to it, nearest first."""
@@ -230,16 +233,6 @@ def _node(rows: Sequence[Any]) -> Node:
     label = next((row.label for row in rows if row.label and not row.alias), "")
     others = dict.fromkeys(row.label for row in rows if row.label and row.label != label)
     return Node(rows[0].kind, rows[0].id, label or rows[0].id, tuple(others))
-
-
-def _facts(connection: sa.Connection, keys: Iterable[int], *, tier: int) -> dict[tuple[int, int, str], Mapping[str, Any]]:
-    """Return the newest facts of the edges that have some."""
-    found: dict[tuple[int, int, str], Mapping[str, Any]] = {}
-    wanted = sa.select(edges.c.source, edges.c.target, edges.c.relation, edges.c.facts).where(edges.c.tier >= tier)
-    wanted = wanted.where(_among(connection, edges.c.target, keys), edges.c.relation.in_(sorted(lineage.WITH_FACTS)))
-    for source, target, relation, facts in connection.execute(wanted.order_by(edges.c.created)).all():
-        found[source, target, relation] = facts
-    return found
 
 
 def _among(connection: sa.Connection, column: sa.Column[int], keys: Iterable[int]) -> sa.ColumnElement[bool]:

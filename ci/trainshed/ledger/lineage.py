@@ -73,17 +73,33 @@ PART = "part"
 BY = "by"
 """build → what it recorded."""
 
-RELATIONS = frozenset(
-    {MADE, GREEN, OF, BASE, BUILT, FOUND, LOCKED, STAMPED, USES, RAN, READ, GAVE, RUNS, LOADS, SERVES, RELEASED, PART, BY}
-)
+RELATIONS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    MADE: ((COMMIT, INPUT), (COMMIT, VERSION)),
+    GREEN: ((COMMIT, LOCK), (BUILD, LOCK)),
+    OF: ((COMPONENT, INPUT), (COMPONENT, SERVICE), (PIPELINE, VERSION)),
+    BASE: ((IMAGE, INPUT),),
+    BUILT: ((INPUT, IMAGE),),
+    FOUND: ((FINDING, IMAGE),),
+    LOCKED: ((IMAGE, LOCK),),
+    STAMPED: ((LOCK, VERSION),),
+    USES: ((IMAGE, VERSION),),
+    RAN: ((VERSION, RUN),),
+    READ: ((DATA, RUN),),
+    GAVE: ((RUN, MODEL), (RUN, DATA)),
+    RUNS: ((IMAGE, REVISION),),
+    LOADS: ((MODEL, REVISION),),
+    SERVES: ((REVISION, SERVICE),),
+    RELEASED: ((COMMIT, RELEASE), (LOCK, RELEASE)),
+    PART: ((VERSION, RELEASE), (REVISION, RELEASE)),
+    BY: ((BUILD, VERSION), (BUILD, RUN), (BUILD, REVISION), (BUILD, RELEASE)),
+}
+"""Which kinds each relation leads from and to."""
 
 SCAN = "scan"
 """The check whose verdicts hold findings."""
 
 CHANGING = frozenset({FOUND, SERVES, RELEASED})
 """Relations whose facts follow the newest record."""
-
-WITH_FACTS = CHANGING | {GREEN}
 
 _HUBS_UP = frozenset({FOUND, LOCKED, GREEN, OF})
 _HUBS_DOWN = frozenset({LOCKED, STAMPED, OF, BY})
@@ -126,7 +142,7 @@ class Graph:
     """What was found from some nodes: ``nodes`` with the starts first, nearest first; ``edges`` between them.
 
     ``left_out`` maps a node to how many of its neighbours in this direction are not among the nodes because they were too many; those that
-    are not followed at all (see `hubs`) are not counted. ``whole`` is false where there was more than could be looked at.
+    are not followed at all (see `expands`) are not counted. ``whole`` is false where there was more than could be looked at.
     """
 
     starts: tuple[Node, ...]
@@ -136,12 +152,20 @@ class Graph:
     whole: bool = True
 
 
-def hubs(*, up: bool) -> frozenset[str]:
-    """Return the relations that are followed from a start only: they lead to all that was ever green together, or of one name.
+def expands(kinds: Iterable[str], *, up: bool, start: bool) -> dict[str, frozenset[str]]:
+    """Return the relations that are followed from nodes of some kinds, each with the kinds that it leads to.
 
-    So from a revision upwards lie its own image, model, run, data, inputs and commits, and not every image of every lock.
+    Those that lead to all that was ever green together, or of one name, are followed from a start only: from a revision upwards lie its
+    own image, model, run, data, inputs and commits, and not every image of every lock.
     """
-    return _HUBS_UP if up else _HUBS_DOWN
+    left = frozenset() if start else _HUBS_UP if up else _HUBS_DOWN
+    wanted, found = frozenset(kinds), {}
+    for relation in RELATIONS.keys() - left:
+        ends = RELATIONS[relation]
+        others = frozenset((one if up else other) for one, other in ends if (other if up else one) in wanted)
+        if others:
+            found[relation] = others
+    return found
 
 
 def edges_of_image(component: str, input_digest: str, digest: str, manifest: Mapping[str, Any]) -> list[Edge]:
