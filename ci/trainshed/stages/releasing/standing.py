@@ -13,6 +13,7 @@ from trainshed.stages.releasing import journal
 
 EVENT = "release-in-force"
 BEGUN, ENDED, FAILED = "begun", "ended", "failed"
+_READ_FIRST = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +39,8 @@ class InForce:
 
 def in_force(context: Context) -> InForce | None:
     """Return the release that is in force in the environment, None before the first one."""
-    events = _events(context, EVENT)
-    newest = events[0] if events else None
-    back = next((event for event in events if event.document.get("state") == ENDED), None)
-    made = next((event for event in _events(context, journal.EVENT) if event.document.get("state") == journal.RELEASED), None)
+    newest, back = _newest(context, EVENT), _newest(context, EVENT, ENDED)
+    made = _newest(context, journal.EVENT, journal.RELEASED)
     found = max((event for event in (back, made) if event is not None), key=lambda event: event.created, default=None)
     if found is None:
         return None
@@ -58,6 +57,14 @@ def in_force(context: Context) -> InForce | None:
         whole=bool(told.get("whole", True)),
         going=str(newest.document["release"]) if newest is not None and going else "",
     )
+
+
+def since(context: Context, release: str) -> str:
+    """Say that somebody went back from a release that was made last, and what brings it back; empty where nobody did."""
+    found = in_force(context)
+    if found is None or not found.back or found.release == release:
+        return ""
+    return f"; {found.by} went back to {found.release} since, and `trainshed rollback --release {release}` brings it back"
 
 
 def record(context: Context, manifest: Manifest, *, state: str, services: Mapping[str, str], whole: bool) -> None:
@@ -85,7 +92,13 @@ def released(context: Context, environment: str) -> dict[str, str]:
     return {str(document["manifest"]): str(document["release"]) for document in whole}
 
 
-def _events(context: Context, kind: str) -> list[Event]:
+def _newest(context: Context, kind: str, state: str = "") -> Event | None:
+    """Return the newest event, of a state where one is given; many of a journal's hold all that a release did, so few are read first."""
     if not context.has_ledger:
-        return []
-    return context.ledger.events(kind, context.config.environment.name, context.config.project.name)
+        return None
+    for limit in (_READ_FIRST, None):
+        events = context.ledger.events(kind, context.config.environment.name, context.config.project.name, limit=limit)
+        found = next((event for event in events if not state or event.document.get("state") == state), None)
+        if found is not None:
+            return found
+    return None
