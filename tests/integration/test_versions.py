@@ -169,6 +169,8 @@ def test_a_version_that_was_given_elsewhere_is_in_the_way(clone: Clone) -> None:
     clone.git("tag", "--delete", "v1.3.1")
     with pytest.raises(UsageError, match=r"tag v1\.3\.1 is in the way: it is at .* not in this history \(on origin\)"):
         clone.planned()
+    assert clone.version(why=True).startswith("1.3.1-dev.1+g")
+    assert "warning: tag" not in clone.told.getvalue()  # nobody asked the remote here
     assert clone.planned(bump="minor")[0] == UnitVersion(unit="", version="1.4.0", tag="v1.4.0", previous="v1.3.0", bump="minor")
     clone.git("merge", "--quiet", "--no-edit", "hotfix")
     assert clone.next() == "1.3.2"
@@ -181,6 +183,25 @@ def test_an_old_commit_is_not_released_again_under_a_newer_name(clone: Clone) ->
     clone.tag("v1.1.0")
     clone.git("checkout", "--quiet", old)
     with pytest.raises(UsageError, match=r"tag v1\.1\.0 is in the way"):
+        clone.planned()
+    assert clone.version(why=True).startswith("1.1.0-dev.1+g")
+    assert "warning: tag v1.1.0 is in the way" in clone.told.getvalue()
+    clone.tier = Tier.MAIN
+    with pytest.raises(UsageError, match=r"tag v1\.1\.0 is in the way"):
+        clone.version()
+
+
+def test_a_tag_that_was_never_pushed_is_no_release(clone: Clone) -> None:
+    clone.tag("v1.0.0")
+    clone.commit("fix: a")
+    clone.git("tag", "v1.0.1")
+    assert clone.version() == "1.0.1"  # as this clone knows it
+    assert clone.next() == "1.0.1"
+    tagging.tag(clone.room(), clone.plan("v1.0.1"), message="notes")
+    assert clone.git("cat-file", "-t", "v1.0.1") == "tag"
+    clone.git("tag", "v1.1.0")
+    clone.commit("feat: b")
+    with pytest.raises(UsageError, match=r"tag v1\.1\.0 is in the way: .* was never pushed \(only here\)"):
         clone.planned()
 
 

@@ -47,7 +47,8 @@ class UnitPlan:
     """The version that a unit gets next.
 
     ``previous`` is the tag of the last release and ``previous_commit`` its commit, empty and None before the first; ``changes`` are
-    those since then, ``commits`` all commits since then; ``head`` is the commit that gets the version.
+    those since then, ``commits`` all commits since then; ``head`` is the commit that gets the version; ``in_the_way`` says which tag has
+    the next version already, empty for none.
     """
 
     unit: str
@@ -57,6 +58,7 @@ class UnitPlan:
     previous: str
     previous_commit: str | None
     head: str
+    in_the_way: str = ""
 
     @property
     def previous_version(self) -> str | None:
@@ -76,6 +78,18 @@ class UnitPlan:
             bump=self.next.bump,
         )
 
+    def require_free(self) -> None:
+        """Refuse a version that exists: to pass it over would release something that lacks what it has.
+
+        Raises:
+            UsageError: see above.
+        """
+        if self.in_the_way:
+            step = (
+                "Merge its commit into this branch, or ask for another version with --bump minor; a tag that is only here can be deleted."
+            )
+            raise UsageError(self.in_the_way, next_step=step)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tags:
@@ -93,6 +107,13 @@ class Tags:
         """Return the commit of every tag that is anywhere; what the remote has counts more than what is only here."""
         local = {name: tag.commit for name, tag in self.local.items()}
         return {**local, **{name: commit for name, (commit, _) in self.recorded.items()}, **(self.remote or {})}
+
+    def releases(self) -> dict[str, str]:
+        """Return the commits of the tags that count as releases: where the remote was asked, a tag that is only here is none."""
+        return {name: commit for name, commit in self.commits().items() if self._counts(name)}
+
+    def _counts(self, name: str) -> bool:
+        return self.remote is None or name in self.remote or name in self.recorded
 
     def where(self, name: str) -> str:
         """Say where a tag is and who made it, as far as that is known."""
@@ -153,17 +174,27 @@ def planned(
     if head is None:
         raise UsageError(f"{root}: there is no commit, and a version is told from commits", next_step="Commit what is there.")
     git_tags.require_whole(root)
-    remote = _remote(context, strict=strict)
-    seen = _tags(context, remote, strict=strict)
-    ours = {unit.name: {name for name in seen.commits() if version.released(name, unit.name)} for unit in found}
+    place = _remote(context, strict=strict)
+    seen = _tags(context, place, strict=strict)
+    ours = {unit.name: {name for name in seen.releases() if version.released(name, unit.name)} for unit in found}
     wrong = seen.wrong(set[str]().union(*ours.values()))
     if wrong:
         raise problems(wrong, next_step=_ADVICE)
     history = git_tags.ancestors(root, head) if any(ours.values()) else set[str]()
     plans = [_plan(root, unit, seen, ours[unit.name], history, head, bump, moved) for unit in found]
     if strict:
-        _require_taggable(context, remote, plans)
+        _require_taggable(context, place, plans)
     return plans
+
+
+def remote(context: Context) -> Remote | None:
+    """Return where tags are pushed to, with its token; None when the repository has no remote at all.
+
+    Raises:
+        UsageError: there are remotes, and none is called as `release.remote` says.
+    """
+    wanted = context.config.release
+    return git_tags.remote(context.config.project.root, wanted.remote, token=settings.variable(wanted.token_env) or "")
 
 
 def units(context: Context, names: Sequence[str] = ()) -> list[Unit]:
@@ -206,7 +237,7 @@ def _own_files(folder: Path, template: templates.Template) -> tuple[Path, ...]:
 def _plan(  # noqa: PLR0913 - all that a version is decided from
     root: Path, unit: Unit, seen: Tags, ours: Collection[str], history: Collection[str], head: str, bump: str, moved: Collection[str]
 ) -> UnitPlan:
-    commit_of = seen.commits()
+    commit_of = seen.releases()
     reached = [name for name in ours if commit_of[name] in history]
     previous = max(reached, key=lambda name: version.released(name, unit.name) or version.LOWEST, default="")
     since = commit_of[previous] if previous else None
@@ -215,25 +246,30 @@ def _plan(  # noqa: PLR0913 - all that a version is decided from
     last = version.released(previous, unit.name)
     touched = set(moved).intersection(unit.components) if unit.name else moved
     following = version.next_version(None if last is None else str(last), changes, bump, moved=touched)
-    if following.version is not None:
-        _require_free(version.tag_of(unit.name, following.version), seen)
     return UnitPlan(
-        unit=unit.name, next=following, changes=tuple(changes), commits=tuple(told), previous=previous, previous_commit=since, head=head
+        unit=unit.name,
+        next=following,
+        changes=tuple(changes),
+        commits=tuple(told),
+        previous=previous,
+        previous_commit=since,
+        head=head,
+        in_the_way=_in_the_way(version.tag_of(unit.name, following.version), seen, head) if following.version else "",
     )
 
 
-def _require_free(tag: str, seen: Tags) -> None:
-    """Refuse a version that exists: to leave it out would release something that lacks what it has."""
-    commit = seen.commits().get(tag)
-    if commit is not None:
-        message = f"tag {tag} is in the way: it is at {git.short(commit) or 'no commit'}, which is not in this history ({seen.where(tag)})"
-        raise UsageError(message, next_step="Merge that commit into this branch, or ask for another version with --bump minor.")
+def _in_the_way(tag: str, seen: Tags, head: str) -> str:
+    """Say where a tag is that would be given, empty when it is nowhere, or only here and at the same commit."""
+    commit, counts = seen.commits().get(tag), tag in seen.releases()
+    if commit is None or (commit == head and not counts):
+        return ""
+    why = "which is not in this history" if counts else "and was never pushed"
+    return f"tag {tag} is in the way: it is at {git.short(commit) or 'no commit'}, {why} ({seen.where(tag)})"
 
 
 def _remote(context: Context, *, strict: bool) -> Remote | None:
-    wanted = context.config.release
     try:
-        return git_tags.remote(context.config.project.root, wanted.remote, token=settings.variable(wanted.token_env) or "")
+        return remote(context)
     except UsageError as error:
         if strict:
             raise
@@ -241,15 +277,15 @@ def _remote(context: Context, *, strict: bool) -> Remote | None:
         return None
 
 
-def _tags(context: Context, remote: Remote | None, *, strict: bool) -> Tags:
+def _tags(context: Context, place: Remote | None, *, strict: bool) -> Tags:
     local = git_tags.tags(context.config.project.root)
-    there = _asked(context, remote, strict=strict) if remote is not None and (strict or settings.in_ci()) else None
-    return Tags(local=local, remote=there, recorded=_recorded(context, strict=strict), place=remote.name if remote else "")
+    there = _asked(context, place, strict=strict) if place is not None and (strict or settings.in_ci()) else None
+    return Tags(local=local, remote=there, recorded=_recorded(context, strict=strict), place=place.name if place else "")
 
 
-def _asked(context: Context, remote: Remote, *, strict: bool) -> dict[str, str] | None:
+def _asked(context: Context, place: Remote, *, strict: bool) -> dict[str, str] | None:
     try:
-        return git_tags.remote_tags(context.config.project.root, remote)
+        return git_tags.remote_tags(context.config.project.root, place)
     except TrainshedError as error:
         if strict:
             raise
@@ -283,13 +319,14 @@ def _released(context: Context, environment: str) -> Iterator[Mapping[str, Any]]
             yield told
 
 
-def _require_taggable(context: Context, remote: Remote | None, plans: Iterable[UnitPlan]) -> None:
+def _require_taggable(context: Context, place: Remote | None, plans: Sequence[UnitPlan]) -> None:
     """Find out now what would end the release at its last step."""
     root = context.config.project.root
+    for plan in plans:
+        plan.require_free()
     names = [unit.tag for plan in plans if (unit := plan.unit_version()) is not None]
     if not names:
         return
     git_tags.tagger(root)
-    if remote is not None:
-        head = git.commit_of(root, "HEAD") or ""
-        git_tags.require_pushable(root, remote, names, head)
+    if place is not None:
+        git_tags.require_pushable(root, place, names, plans[0].head)

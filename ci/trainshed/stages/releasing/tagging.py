@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from trainshed import settings
 from trainshed.errors import WorkFailed
 from trainshed.releases.plan import Plan
 from trainshed.results import Report, Result, Status
+from trainshed.stages import versioning
 from trainshed.stages.releasing.room import Room
 from trainshed.tools import git, git_tags
 from trainshed.tools.git_tags import Remote
@@ -30,7 +30,7 @@ def tag(room: Room, plan: Plan, *, message: str) -> Report:
         PushUnknown: whether they arrived cannot be known now: neither undo nor go on before `pushed` answers.
         RemoteError: they did not arrive.
     """
-    root, remote = _root(room), _remote(room)
+    root, remote = _root(room), versioning.remote(room.there)
     given = _given(room, plan, remote)
     if not given:
         _require_free(room, plan, remote)
@@ -58,7 +58,7 @@ def undo(room: Room, plan: Plan) -> list[str]:
     """
     if pushed(room, plan):
         names = ", ".join(each.tag for each in plan.versions)
-        message = f"tag {names} is on {_place(_remote(room))}: release {plan.name} is decided"
+        message = f"tag {names} is on {_place(versioning.remote(room.there))}: release {plan.name} is decided"
         raise WorkFailed(message, next_step="Release anew: it is finished. To go back, `trainshed rollback --release` an earlier one.")
     return []
 
@@ -70,7 +70,7 @@ def pushed(room: Room, plan: Plan) -> bool:
         UsageError: the remote lets us not in.
         RemoteError: it cannot be asked.
     """
-    return _given(room, plan, _remote(room))
+    return _given(room, plan, versioning.remote(room.there))
 
 
 def _given(room: Room, plan: Plan, remote: Remote | None) -> bool:
@@ -114,11 +114,6 @@ def _result(room: Room, plan: Plan, unit: str, name: str, remote: Remote | None,
 
 def _root(room: Room) -> Path:
     return room.here.config.project.root
-
-
-def _remote(room: Room) -> Remote | None:
-    wanted = room.there.config.release
-    return git_tags.remote(_root(room), wanted.remote, token=settings.variable(wanted.token_env) or "")
 
 
 def _place(remote: Remote | None) -> str:
