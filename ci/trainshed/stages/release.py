@@ -23,6 +23,8 @@ from trainshed.stages.releasing.room import Room
 from trainshed.tools import git
 
 STAGE = "release"
+_QUIET = {Status.CACHED, Status.SKIPPED}
+_STAGES = {UNDO, *map(steps.stage, journal.STEPS)}
 _BACK = "Go back to an earlier release with `trainshed rollback --release VERSION`, not by an old build."
 
 
@@ -258,10 +260,8 @@ def _told(making: Making, ended: Entry | Result) -> Report:
 
 
 def _table(making: Making, ended: Entry, results: Sequence[Result]) -> None:
-    rows = [
-        (result.stage.removeprefix("release-"), result.name, result.status, result.message.partition("\n")[0] or result.cause)
-        for result in results
-    ]
+    told = [result for result in results if result.status not in _QUIET or result.stage in _STAGES]
+    rows = [(each.stage.removeprefix("release-"), each.name, each.status, each.message.partition("\n")[0] or each.cause) for each in told]
     console = making.room.there.console
     console.table(f"{_named(ended)}: {ended.state}", ("step", "what", "status", "why"), rows)
     if ended.state == journal.RELEASED:
