@@ -14,7 +14,7 @@ from trainshed.releases import notes as release_notes
 from trainshed.releases.plan import Plan
 from trainshed.results import Report, Result, Status
 from trainshed.stages.context import Context
-from trainshed.stages.releasing import composing, journal, planning, recording, standing
+from trainshed.stages.releasing import composing, journal, planning, recording, standing, steps
 from trainshed.stages.releasing import room as rooms
 from trainshed.stages.releasing.journal import Entry
 from trainshed.stages.releasing.making import UNDO, Making
