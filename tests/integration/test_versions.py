@@ -546,7 +546,7 @@ class Guarded:
 
     def __init__(self, folder: Path) -> None:
         self.logins: list[str] = []
-        self.wanted = f"Basic {base64.b64encode(f'x-access-token:{TOKEN}'.encode()).decode()}"
+        self.wanted = ""
         told = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -611,11 +611,13 @@ def guarded(remote: Repository) -> Iterator[Guarded]:
     made.close()
 
 
-@pytest.mark.parametrize("token", [TOKEN, f"x-access-token:{TOKEN}"])
+@pytest.mark.parametrize(("user", "token"), [("", TOKEN), ("", f"bot:{TOKEN}"), ("bot@", TOKEN)])
 def test_a_token_reaches_the_server_and_no_argument(
-    clone: Clone, remote: Repository, guarded: Guarded, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, token: str
+    clone: Clone, remote: Repository, guarded: Guarded, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, user: str, token: str
 ) -> None:
-    clone.git("remote", "set-url", "--push", "origin", guarded.url)
+    name = "bot" if user or ":" in token else "x-access-token"
+    guarded.wanted = f"Basic {base64.b64encode(f'{name}:{TOKEN}'.encode()).decode()}"
+    clone.git("remote", "set-url", "--push", "origin", guarded.url.replace("://", f"://{user}"))
     monkeypatch.setenv("GIT_TOKEN", token)
     monkeypatch.setenv("GIT_TRACE", str(tmp_path / "trace"))
     monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
@@ -633,6 +635,7 @@ def test_a_token_reaches_the_server_and_no_argument(
 
 
 def test_a_wrong_token_is_told_and_never_shown(clone: Clone, guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    guarded.wanted = "Basic of nobody"
     clone.git("remote", "set-url", "origin", guarded.url.replace("://", "://bot:hidden-word@"))
     monkeypatch.setenv("GIT_TOKEN", "another-token")
     for ask in (clone.planned, lambda: tagging.tag(clone.room(), clone.plan("v1.0.0"), message="notes")):

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from trainshed import masking, settings
 from trainshed.errors import RemoteError, UsageError, WorkFailed
@@ -327,7 +327,8 @@ def _asked(root: Path, remote: Remote, *arguments: str) -> Outcome:
     told = {f"remote.{_OURS}.url": remote.url}
     hidden = [remote.token, *masking.logins(remote.url)]
     if remote.token and (place := _trusted(remote.url)):
-        login = base64.b64encode((remote.token if ":" in remote.token else f"{_TOKEN_USER}:{remote.token}").encode()).decode()
+        user = unquote(urlsplit(remote.url).username or _TOKEN_USER)
+        login = base64.b64encode((remote.token if ":" in remote.token else f"{user}:{remote.token}").encode()).decode()
         told |= {f"http.{place}.extraHeader": f"Authorization: Basic {login}", "http.followRedirects": "false"}
         hidden += [login, remote.token.rpartition(":")[2]]
     first = settings.git_settings()
