@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from trainshed import errors, keys, values
+from trainshed import errors, formats, keys, values
 from trainshed.commands import COMMANDS, Command, Option
 from trainshed.errors import TrainshedError
 from trainshed.keys import Key
@@ -57,12 +58,58 @@ EXIT_CODES = """{note}# Exit codes
 An error is printed as `error: …`, with `next: …` where there is something to do. When several components fail, the most telling code
 wins: 1 before 70, 2, 5 and 4.
 """
+SCHEMAS_HEAD = """{note}# Formats and their schemas
+
+Three documents are read by others than the Trainshed that wrote them: by a later one, by another agent, by your own programs. Each says in
+`schema` what it is and in which version, and each version has a JSON schema (2020-12), which is in the package too, under
+`trainshed/schemas/`.
+
+{kinds}
+## What may change
+
+- Within a version only optional fields are added, so no schema forbids a field that it does not name, and a reader leaves alone what it does
+  not know. Nothing is taken away, renamed, made mandatory or given another meaning.
+- Anything else is a new version with a schema of its own, beside the old one.
+- Every version that was ever written is read for ever: a rollback to a release of years ago needs its manifest. Tests read a document of
+  each version that nobody may edit, and fail when a published schema changes.
+- What a newer Trainshed has written in a newer version is refused with the words "written by a newer Trainshed"; anything else is told as
+  what it is. Nothing is guessed.
+
+## Seals and digests
+
+The lock and the manifest of a release are sealed: `seal` is the SHA-256 of all the rest, written as JSON in UTF-8 with sorted keys and no
+blanks. A document that was edited is refused. This prints the seal that fits:
+
+```console
+$ python3 -c '
+import hashlib, json, sys
+told = json.load(sys.stdin)
+told.pop("seal")
+text = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+print("sha256:" + hashlib.sha256(text.encode()).hexdigest())' < build/images.lock.json
+```
+
+A seal finds mistakes, not forgers: who can write the file can seal it. So a release believes what the ledger has of the commit, no file
+alone. The digest of a release's manifest is that of the file's bytes, which is what `sha256sum release.json` tells; the message of the
+release's tag in git ends with it.
+
+## Validate one
+
+With any validator of JSON schema, such as the one of PyPI's `check-jsonschema`:
+
+```console
+$ check-jsonschema --schemafile lock-v1.json build/images.lock.json
+```
+
+"""
+SCHEMAS = "schemas"
 NOTE = "<!-- Written by docs/generate.py from {source}: change it there. -->\n\n"
 
 
 def pages() -> dict[str, str]:
     """Return the generated pages by file name."""
-    return {"configuration.md": configuration(), "commands.md": commands(), "exit-codes.md": exit_codes()}
+    made = {"configuration.md": configuration(), "commands.md": commands(), "exit-codes.md": exit_codes(), "schemas.md": schemas()}
+    return made | {f"{SCHEMAS}/{file.name}": file.read_text() for file in sorted(formats.FOLDER.glob("*.json"))}
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -148,6 +195,48 @@ def _flags(option: Option) -> str:
     return " ".join(filter(None, ("/".join(flags), value)))
 
 
+def schemas() -> str:
+    """Return the page of the published formats, with a table of each version's fields."""
+    rows, parts = [], []
+    for kind, versions in formats.VERSIONS.items():
+        for version in reversed(versions):
+            told = formats.schema(kind, version)
+            file = f"{kind}-v{version}.json"
+            rows.append((f"`{formats.identifier(kind, version)}`", f"[{file}]({SCHEMAS}/{file})", _plain(told["description"])))
+            parts.append(f"## {told['title']}: `{formats.identifier(kind, version)}`\n\n{_fields(told)}")
+    head = SCHEMAS_HEAD.format(note=NOTE.format(source="ci/trainshed/schemas"), kinds=table(("`schema`", "file", "what"), rows))
+    return head + "\n".join(parts)
+
+
+def _fields(told: Mapping[str, Any]) -> str:
+    """Return the fields of a schema, those of its parts below the name of the part."""
+    text = table(("field", "value", "meaning"), _rows(told))
+    for name, part in told.get("$defs", {}).items():
+        if "properties" in part:
+            text += f"\n*{name}*:\n\n{table(('field', 'value', 'meaning'), _rows(part))}"
+    return text
+
+
+def _rows(told: Mapping[str, Any]) -> Iterator[Sequence[str]]:
+    for name, field in told["properties"].items():
+        shape = _shape(field) + ("" if name in told["required"] else ", optional") if "required" in told else _shape(field)
+        yield f"`{name}`", shape, _plain(field.get("description", ""))
+
+
+def _shape(field: Mapping[str, Any]) -> str:
+    if "const" in field:
+        return f"`{json.dumps(field['const'])}`"
+    if "enum" in field:
+        return ", ".join(f"`{json.dumps(each)}`" for each in field["enum"])
+    if "$ref" in field:
+        return str(field["$ref"]).rpartition("/")[2]
+    if field["type"] == "array":
+        return f"list of {_shape(field['items'])}"
+    if field["type"] == "object" and isinstance(field.get("additionalProperties"), dict):
+        return f"name to {_shape(field['additionalProperties'])}"
+    return " or ".join([field["type"]] if isinstance(field["type"], str) else field["type"])
+
+
 def exit_codes() -> str:
     """Return the page of exit codes."""
     rows = [("0", "", "All that was asked for is done, or was so already.")]
@@ -179,6 +268,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{given.folder / name}: not what the code says; run docs/generate.py")
         return 1 if stale else 0
     for name in stale:
+        (given.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (given.folder / name).write_text(pages()[name])
         print(f"wrote {given.folder / name}")
     return 0

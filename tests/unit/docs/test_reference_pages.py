@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from trainshed import errors, keys, values
+from trainshed import errors, formats, keys, values
 from trainshed.commands import COMMANDS
 from trainshed.findings import waivers
 from trainshed.images import components
@@ -45,7 +46,16 @@ def test_check_names_a_page_that_differs_and_writes_nothing(
 def test_writing_makes_the_pages_current(generate: ModuleType, tmp_path: Path) -> None:
     assert generate.main(["--folder", str(tmp_path)]) == 0
     assert generate.main(["--check", "--folder", str(tmp_path)]) == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["commands.md", "configuration.md", "exit-codes.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["commands.md", "configuration.md", "exit-codes.md", "schemas", "schemas.md"]
+
+
+def test_the_schemas_are_published_as_they_are_read(generate: ModuleType) -> None:
+    page = generate.schemas()
+    for file in formats.FOLDER.glob("*.json"):
+        assert (DOCS / "reference" / "schemas" / file.name).read_bytes() == file.read_bytes()
+        assert f"(schemas/{file.name})" in page
+        fields = json.loads(file.read_text())["properties"]
+        assert all(f"| `{name}` |" in page for name in fields)
 
 
 def test_every_command_and_option_has_its_place(generate: ModuleType) -> None:
