@@ -67,8 +67,8 @@ Three documents are read by others than the Trainshed that wrote them: by a late
 {kinds}
 ## What may change
 
-- Within a version only optional fields are added, so no schema forbids a field that it does not name, and a reader leaves alone what it does
-  not know. Nothing is taken away, renamed, made mandatory or given another meaning.
+- Within a version only optional fields are added, so no schema forbids a field that it does not name, and a reader leaves alone what it
+  does not know. Nothing is taken away, renamed, made mandatory or given another meaning.
 - Anything else is a new version with a schema of its own, beside the old one.
 - Every version that was ever written is read for ever: a rollback to a release of years ago needs its manifest. Tests read a document of
   each version that nobody may edit, and fail when a published schema changes.
@@ -80,13 +80,13 @@ Three documents are read by others than the Trainshed that wrote them: by a late
 The lock and the manifest of a release are sealed: `seal` is the SHA-256 of all the rest, written as JSON in UTF-8 with sorted keys and no
 blanks. A document that was edited is refused. This prints the seal that fits:
 
-```console
-$ python3 -c '
-import hashlib, json, sys
-told = json.load(sys.stdin)
+```python
+import hashlib, json
+
+told = json.load(open("build/images.lock.json"))
 told.pop("seal")
 text = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-print("sha256:" + hashlib.sha256(text.encode()).hexdigest())' < build/images.lock.json
+print("sha256:" + hashlib.sha256(text.encode()).hexdigest())
 ```
 
 A seal finds mistakes, not forgers: who can write the file can seal it. So a release believes what the ledger has of the commit, no file
