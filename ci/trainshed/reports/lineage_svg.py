@@ -148,8 +148,9 @@ def _arrow(edge: Edge, places: Mapping[Node, _Place], things: Mapping[Node, Thin
 
 
 def _short(text: str, room: int) -> str:
+    """Cut the middle out: what tells digests and addresses apart is at their ends."""
     flat = " ".join(text.split())
-    return flat if len(flat) <= room else f"{flat[: room - 1]}…"
+    return flat if len(flat) <= room else f"{flat[: room // 3]}…{flat[len(flat) - (room - room // 3 - 1) :]}"
 
 
 def _text(text: str) -> str:

@@ -73,7 +73,7 @@ def _followed(context: Context, starts: Sequence[Node], direction: str, limit: i
         if len(up.nodes) > half:
             up = _asked(context, starts, direction, _UP, max(half, limit - len(down.nodes), len(starts)))
         down = _asked(context, starts, direction, _DOWN, max(limit - len(up.nodes if up is not None else ()) + len(starts), len(starts)))
-    return described(context.ledger, starts, up=up, down=down)
+    return described(context, starts, up=up, down=down)
 
 
 def _asked(context: Context, starts: Sequence[Node], direction: str, way: str, limit: int) -> Graph | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -14,6 +15,7 @@ from trainshed.tools import process
 
 _LIMIT_SECONDS = 60.0
 _SHORT = 7
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 # A checkout of another user (a container's workspace) is read too, and nobody's index is locked by our looking. A folder of the tree
 # that looks like a repository without a working tree is not taken for one: its configuration would run commands, its refs are the tree's.
 _OPTIONS = ("--no-optional-locks", "-c", "safe.directory=*", "-c", "safe.bareRepository=explicit", "-c", "core.fsmonitor=false")
@@ -49,6 +51,15 @@ def commit_of(root: Path, revision: str) -> str | None:
 def descends(root: Path, commit: str, ancestor: str) -> bool:
     """Tell whether a commit came after another one; False where this clone does not know both, or they are the same."""
     return commit != ancestor and run(root, "merge-base", "--is-ancestor", ancestor, commit).code == 0
+
+
+def told(root: Path, commits: Iterable[str]) -> dict[str, str]:
+    """Return subject and author of commits (40 hex digits) by id; those that this clone does not know are left out."""
+    ids = [commit for commit in commits if _COMMIT.fullmatch(commit)]
+    if not ids:
+        return {}
+    said = _said(root, "log", "--no-walk=unsorted", "--ignore-missing", "--format=%H %s (%an)", *ids, "--")
+    return dict(line.split(" ", 1) for line in said.splitlines() if " " in line)
 
 
 def tags_of(root: Path, commit: str) -> tuple[str, ...]:

@@ -11,9 +11,11 @@ from trainshed.ledger.lineage import Edge, Graph, Node
 from trainshed.ledger.records import Event, Verdict
 from trainshed.reports import rows
 from trainshed.reports.lineage import Lineage, Thing
+from trainshed.stages.context import Context
 from trainshed.stages.deploying import records
 from trainshed.stages.launching import history
 from trainshed.stages.releasing import journal
+from trainshed.tools import git
 from trainshed.tools.ecs import short
 
 if TYPE_CHECKING:
@@ -24,13 +26,14 @@ _MOST_SHOWN = 12
 _LONGEST = 100
 
 
-def described(ledger: Ledger, starts: Sequence[Node], *, up: Graph | None, down: Graph | None) -> Lineage:
-    """Join what was found in both directions, with what the ledger's records say of each thing."""
+def described(context: Context, starts: Sequence[Node], *, up: Graph | None, down: Graph | None) -> Lineage:
+    """Join what was found in both directions, with what the ledger's records, and git, say of each thing."""
     graphs = [graph for graph in (up, down) if graph is not None]
     nodes = dict.fromkeys(node for graph in graphs for node in graph.nodes)
     edges = [edge for graph in graphs for edge in graph.edges]
     hidden = {node: sum(graph.left_out.get(node, 0) for graph in graphs) for node in nodes}
-    known = _Known(ledger, nodes, edges)
+    commits = git.told(context.config.project.root, [node.id for node in nodes if node.kind == lineage.COMMIT])
+    known = _Known(context.ledger, nodes, edges, commits)
     return Lineage(
         starts=tuple(starts),
         things={node: known.thing(node, hidden[node]) for node in nodes},
@@ -43,7 +46,8 @@ def described(ledger: Ledger, starts: Sequence[Node], *, up: Graph | None, down:
 class _Known:
     """The records that tell of some nodes: a few queries for all of them."""
 
-    def __init__(self, ledger: Ledger, nodes: Iterable[Node], edges: Iterable[Edge]) -> None:
+    def __init__(self, ledger: Ledger, nodes: Iterable[Node], edges: Iterable[Edge], commits: Mapping[str, str]) -> None:
+        self._commits = commits
         by_kind: dict[str, list[str]] = {}
         for node in nodes:
             by_kind.setdefault(node.kind, []).append(node.id)
@@ -69,7 +73,9 @@ class _Known:
             at = event.created
             note, lines, facts = {lineage.RUN: _run, lineage.REVISION: self._revision, lineage.RELEASE: _release}[node.kind](event)
         else:
-            note, lines, facts = {lineage.FINDING: self._finding, lineage.IMAGE: self._image}.get(node.kind, _plain)(node)
+            note, lines, facts = {lineage.FINDING: self._finding, lineage.IMAGE: self._image, lineage.COMMIT: self._commit}.get(
+                node.kind, _plain
+            )(node)
         shown = ", ".join(filter(None, (note, _moment(at) if at else "", *_by(event))))
         return Thing(node=node, note=shown, lines=tuple(filter(None, lines)), facts={**facts, **_since(at)}, at=at, hidden=hidden)
 
@@ -82,7 +88,7 @@ class _Known:
         lines = [
             f"in {event.environment}",
             f"image {told.get('digest') or 'not known'}",
-            f"model {model.get('uri')} (SHA-256 {model.get('sha256') or 'not taken'}) of run {model.get('run_id')}" if model else "",
+            f"model of run {model.get('run_id') or 'not known'}, SHA-256 {model.get('sha256') or 'not taken'}" if model else "",
             f"reason: {told['reason']}" if told.get("reason") else "",
             f"release {told['release']}" if told.get("release") else "",
         ]
@@ -96,6 +102,10 @@ class _Known:
         note = ", ".join(filter(None, (str(told.get("severity") or ""), "waived" if told.get("waived") else "")))
         return note, [f"in {packages}" if packages else "", f"also {names}" if names else ""], dict(told)
 
+    def _commit(self, node: Node) -> tuple[str, list[str], dict[str, Any]]:
+        told = self._commits.get(node.id, "")
+        return "", [told, node.id], {"told": told} if told else {}
+
     def _image(self, node: Node) -> tuple[str, list[str], dict[str, Any]]:
         checks = self._verdicts.get(node.id, {})
         told = [f"{name} {_verdict(checks[name])}" for name in sorted(checks)]
@@ -106,14 +116,13 @@ class _Known:
 def _run(event: Event) -> tuple[str, list[str], dict[str, Any]]:
     told = event.document
     accepted = "accepted" if told.get("good") is True else "not accepted"
-    parameters, metrics, artifacts = (_table(told, key) for key in ("parameters", "metrics", "artifacts"))
+    parameters, metrics = _table(told, "parameters"), _table(told, "metrics")
     gates = [gate for gate in told.get("gates") or () if isinstance(gate, Mapping)]
     lines = [
         f"id {told.get('run_id')}, in {event.environment}" + (f", {told['link']}" if told.get("link") else ""),
-        _pairs("parameters", parameters),
+        _pairs("parameters", parameters) or "parameters: the pipeline's own",
         _pairs("metrics", metrics),
         _listed("gates", [f"{gate.get('gate')} {'holds' if gate.get('passed') else 'is missed'}" for gate in gates]),
-        _listed("artifacts", [f"{name} {_table(artifacts, name).get('uri')}" for name in artifacts]),
     ]
     keys = ("run_id", "name", "state", "good", "parameters", "metrics", "gates", "artifacts", "link", "version", "version_id", "build_url")
     return f"{told.get('state')}, {accepted}", lines, {**{key: told.get(key) for key in keys}, "environment": event.environment}
@@ -139,7 +148,6 @@ def _plain(node: Node) -> tuple[str, list[str], dict[str, Any]]:
         lineage.VERSION: f"id {node.id}",
         lineage.INPUT: node.id,
         lineage.LOCK: node.id,
-        lineage.COMMIT: node.id,
         lineage.SERVICE: f"in {node.id.rpartition('/')[0]}",
         lineage.PIPELINE: f"in {node.id.rpartition('/')[0]}",
     }.get(node.kind, "")
