@@ -519,6 +519,8 @@ def test_where_both_environments_have_one_registry_nothing_is_sent_and_all_is_ke
     images = locks.read(locking.path(context)).images
     one = images["one"]
     store = Store(*references.parse(one.reference).repository.split("/", 1))
+    assert transfer(context, context, {"one": one}, stage="look")[0].good
+    assert client.digest(f"{store.repository}:{keep_tag(one.digest)}") == one.digest
     signature = store.image(some(10, 70), subject={"digest": one.digest, "size": 1, "mediaType": "application/json"})
     refer(store, {"digest": one.digest}, signature)
     lost = replace(images["two"], digest="sha256:" + "0" * 64)

@@ -105,6 +105,7 @@ def flows(built: Path, tmp_path: Path, registries: tuple[str, str], server: Stri
     write_project(tmp_path / "tree", registries, server.address)
     made = FlowProject.__new__(FlowProject)
     made.root, made.reference = tmp_path / "tree", ""
+    made.commit()
     return made
 
 
@@ -249,6 +250,7 @@ def test_a_version_has_the_releases_name_and_goes_away_with_it_and_its_pipeline(
             {"training": first.results[1].details["version_id"]},
             ("training",),
         )
+        assert References(opened.there, local_images=None).reference("training").version.name == "v1.4.0"
         upload = opened.there.ledger.events("upload", "prod", "training", limit=1)[0].document
         assert (upload["release_id"], upload["lock_digest"]) == (plan.id, plan.lock_digest)
         assert sorted(uploading.undo(opened, plan)) == [
@@ -264,6 +266,16 @@ def test_a_version_has_the_releases_name_and_goes_away_with_it_and_its_pipeline(
             References(opened.there, local_images=None).reference("training")
         assert statuses(uploading.upload(opened, plan)) == [Status.DONE] * 2
         assert named(opened.there, "training") == ["v1.4.0"]
+
+
+def test_a_pipeline_that_was_there_without_a_version_stays(ready: FlowProject) -> None:
+    with rooms(ready) as opened:
+        opened.there.kubeflow.create_pipeline("training")
+        plan = plan_of(opened, ("training",))
+        assert plan.before.pipelines == ("training",)
+        uploading.upload(opened, plan)
+        assert uploading.undo(opened, plan) == ["training: version v1.4.0 is deleted in Kubeflow"]
+        assert pipeline(opened.there, "training") is not None
 
 
 def test_what_was_there_before_or_is_anothers_stays(ready: FlowProject) -> None:
