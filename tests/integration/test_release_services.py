@@ -162,6 +162,15 @@ def test_a_deletion_that_was_killed_is_waited_for(desk: Desk) -> None:
     assert stage.undo(room_of(desk), plan) == ["answer: deleted: it was not there before"]
 
 
+def test_a_service_that_somebody_deletes_meanwhile_is_left_so_and_told(serving: Desk) -> None:
+    serving.build("2")
+    plan = plan_of(serving)
+    serving.ecs.steps = [complete]
+    stage.deploy(room_of(serving), plan)
+    serving.client.delete_service("answer")
+    assert stage.undo(room_of(serving), plan) == ["answer: it was deleted meanwhile, and is left so; answer:1 served before"]
+
+
 def test_what_somebody_deployed_meanwhile_is_left_alone_and_told(serving: Desk) -> None:
     serving.build("2")
     plan = plan_of(serving)

@@ -9,7 +9,7 @@ from typing import Any
 
 from trainshed.errors import Interrupted, TrainshedError, UsageError, WorkFailed
 from trainshed.releases.plan import Plan
-from trainshed.results import Report, Result
+from trainshed.results import Report, Result, Status
 from trainshed.services import difference, unit
 from trainshed.services.rendering import Model
 from trainshed.services.spec import Service
@@ -86,9 +86,11 @@ def deploy(room: Room, plan: Plan) -> Report:
     looked = deploying.deploy(room.there, plan.services, dry_run=True, handed=handed)
     if looked.exit_code:  # before any other service is touched
         return _own(looked, looked.results)
-    deadline = None if room.ends is None else max(0.0, room.ends - time.monotonic())
-    done = deploying.deploy(room.there, plan.services, handed=handed, deadline=deadline)
-    return _own(done, [_detailed(room.there, result) if result.good else result for result in done.results])
+    results: list[Result] = []
+    for name in plan.services:
+        bad = next((result.name for result in results if not result.good), "")
+        results.append(_aborted(room.there, name, bad) if bad else _deployed(room, name, handed))
+    return Report(stage=STAGE, results=tuple(results))
 
 
 def undo(room: Room, plan: Plan) -> list[str]:
@@ -133,6 +135,20 @@ def _again(room: Room, plan: Plan, name: str) -> Model:
         raise UsageError(f"{name}: service.yaml names no model any more, and the release has one", next_step="Begin the release anew.")
     accepted_here = told["environment"] == room.here.config.environment.name
     return handed_models.again(room.here if accepted_here else room.there, source, model)
+
+
+def _deployed(room: Room, name: str, handed: Handed) -> Result:
+    deadline = None if room.ends is None else max(0.0, room.ends - time.monotonic())
+    done = deploying.deploy(room.there, [name], handed=handed, deadline=deadline)
+    (result,) = _own(done, done.results).results
+    return _detailed(room.there, result) if result.good else result
+
+
+def _aborted(context: Context, name: str, bad: str) -> Result:
+    """Leave a service as it is: what came before it failed, and all of it will be undone."""
+    result = Result(name=name, stage=STAGE, status=Status.ABORTED, cause=f"{bad} failed")
+    context.console.end(result)
+    return result
 
 
 def _own(report: Report, results: Sequence[Result]) -> Report:
@@ -181,9 +197,10 @@ def _service(context: Context, plan: Plan, component: str, asked: Asked) -> Serv
 def _back(own: Turn, plan: Plan, asked: Asked) -> list[str]:
     """Bring one service back."""
     revision = plan.before.services.get(own.component)
-    if own.ecs.ending(own.service.name):
+    ending = own.ecs.patiently(lambda: own.ecs.ending(own.service.name))
+    if ending and revision is None:
         return [_gone(own)]
-    running = own.look()
+    running = own.look() if not ending else None
     if running is None:
         return [] if revision is None else [f"it was deleted meanwhile, and is left so; {short(revision)} served before"]
     now = running.primary.revision if running.primary is not None else running.revision
