@@ -113,6 +113,8 @@ def cloned(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clone]:
     settings.write_text("[user]\nname = Ada\nemail = ada@example.org\n")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    for name in ("NO_PROXY", "no_proxy"):  # the servers of these tests are on this machine
+        monkeypatch.setenv(name, "127.0.0.1")
     remote = folder / "remote.git"
     subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch", "main", str(remote)], check=True)
     Repository.new(folder / "clone")
