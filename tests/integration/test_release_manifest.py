@@ -17,13 +17,14 @@ from jsonschema import Draft202012Validator
 from tests.support import manifests as samples
 from tests.support.pipelines import DIGEST, OTHER_DIGEST
 from tests.support.repositories import Repository
-from trainshed import config, formats
+from trainshed import config, formats, sealing
 from trainshed.console import Console
 from trainshed.errors import UsageError, WorkFailed
 from trainshed.findings.model import Finding
 from trainshed.ledger.records import Verdict, details
 from trainshed.pipelines import lock as locks
 from trainshed.releases import manifest as manifests
+from trainshed.releases import notes
 from trainshed.releases.manifest import Manifest
 from trainshed.releases.plan import Before, Plan, UnitVersion
 from trainshed.reports import manifest as builds
@@ -157,9 +158,19 @@ def test_the_manifest_tells_what_is_in_production_and_why(world: World) -> None:
     ran = {"run_id": samples.RUN_ID, **samples.run(), "good": True}
     there.ledger.record_event("run", "staging", "training", samples.RUN_ID, ran)
     there.ledger.record_event("run", "staging", "training", samples.RUN_ID, {**ran, "good": False, "metrics": {}})
-    old = {**plan.lock, "images": {**plan.lock["images"], "predictor": {**plan.lock["images"]["predictor"], "digest": samples.OLD_DIGEST}}}
+    old = {
+        **plan.lock,
+        "images": {
+            **plan.lock["images"],
+            "predictor": {
+                **plan.lock["images"]["predictor"],
+                "reference": samples.reference("predictor", samples.OLD_DIGEST),
+                "digest": samples.OLD_DIGEST,
+            },
+        },
+    }
     before = samples.manifest(release="1.3.2")
-    world.released(world.plan("1.3.2", "", lock=old), before)
+    world.released(world.plan("1.3.2", "", lock=sealing.sealed(old)), before)
 
     composed = composing.manifest(world.room, plan, DONE)
 
@@ -218,6 +229,16 @@ def test_units_with_versions_of_their_own_have_the_changes_of_what_they_are_made
     assert (composed.release, composed.pipelines, composed.previous) == ("predictor 0.1.0", {}, None)
     for context in world.contexts:
         context.close()
+
+
+def test_a_dry_run_tells_what_would_be_and_what_it_made_is_never_kept(world: World) -> None:
+    locking.path(world.room.there).unlink()
+    told = composing.foreseen(world.room, world.plan())
+    assert [name for name, each in told.images.items() if each["reference"].endswith(f"/tumours/{name}@{each['digest']}")] == [*told.images]
+    assert (told.pipelines["training"]["version"], [*told.services]) == ("v1.4.0", ["predictor"])
+    assert notes.notes(told).startswith("# tumours 1.4.0\n")
+    with pytest.raises(UsageError, match=r"the manifest of release 1\.4\.0: not a release's manifest: services\.predictor\.revision"):
+        composing.keep(world.room.there, told)
 
 
 def test_what_a_step_did_not_tell_and_another_lock_are_errors(world: World) -> None:

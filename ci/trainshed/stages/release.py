@@ -236,7 +236,7 @@ def _shown(room: Room, names: Sequence[str], bump: str | None, *, undo: bool) ->
     plan = decided.plan
     console.heading(f"dry run: release {plan.name} of {git.short(plan.commit)}: {plan.source} → {plan.target}")
     _tell_plan(room.there, plan)
-    notes = release_notes.notes(composing.manifest(room, plan, {}))
+    notes = release_notes.notes(composing.foreseen(room, plan))
     console.line(notes.rstrip())
     result = Result(name=plan.project, stage=STAGE, status=Status.SKIPPED, cause="dry run", details={**_facts(plan), "notes": notes})
     return Report(stage=STAGE, results=(*decided.admitted.results, result), extra=_facts(plan))

@@ -13,6 +13,7 @@ import pytest
 from trainshed.console import Console
 from trainshed.errors import RemoteError, UsageError
 from trainshed.ledger.records import Event
+from trainshed.reports import manifest
 from trainshed.settings import Tier
 from trainshed.stages import locking, upload
 from trainshed.stages import references as module
@@ -52,7 +53,9 @@ class World:
         build = SimpleNamespace(number=number, url=url, commit=commit)
         self.greens.append(Green(build=cast(Any, build), of_commit=commit == HERE, told=f"build #{number}"))
         pipelines = {"training": {"pipeline_id": "p", "version_id": version, "version": version}} if version else {}
-        self.manifests[number] = {"project": "flows", "environment": environment, "pipelines": pipelines}
+        facts = dict.fromkeys(("commit", "branch", "build_url", "plan_digest", "lock_digest"))
+        made = manifest.manifest([], images={}, project="flows", environment=environment, **facts)
+        self.manifests[number] = {**made, "pipelines": pipelines}
 
     def reference(
         self, *, host: str | None = "https://kubeflow.example.org", build_url: str | None = None, **options: Any

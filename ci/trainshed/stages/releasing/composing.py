@@ -24,7 +24,7 @@ from trainshed.releases.plan import Plan
 from trainshed.stages import locking, versioning
 from trainshed.stages.context import Context
 from trainshed.stages.launching import history
-from trainshed.stages.releasing import journal
+from trainshed.stages.releasing import journal, promoting, uploading
 from trainshed.stages.releasing.journal import Entry
 from trainshed.stages.releasing.room import Room
 from trainshed.stages.versioning import Unit
@@ -52,7 +52,22 @@ def manifest(room: Room, plan: Plan, done: Mapping[str, Sequence[Mapping[str, An
     Raises:
         WorkFailed: production's lock, or what a step told, is not what was planned.
     """
-    lock = _promoted(room, plan)
+    return _composed(room, plan, _promoted(room, plan), done)
+
+
+def foreseen(room: Room, plan: Plan) -> Manifest:
+    """Return what the manifest would be, as far as that is known before anything is done: for a dry run's notes, never to be kept."""
+    lock = promoting.moved_to(locking.part(room.here, _planned(plan), plan.components), room.there.repository_prefix)
+    unknown: dict[str, Any] = {**dict.fromkeys(_DEPLOYED, ""), "unit": {}, "definition": {}}
+    deployed = [
+        {**unknown, "name": name, "service": name, "digest": lock.images[name].digest, "model": plan.models.get(name)}
+        for name in plan.services
+    ]
+    uploaded = [{"name": name, "version": uploading.version_name(plan.version(name).version)} for name in plan.pipelines]
+    return _composed(room, plan, lock, {"upload": uploaded, "deploy": deployed})
+
+
+def _composed(room: Room, plan: Plan, lock: Lock, done: Mapping[str, Sequence[Mapping[str, Any]]]) -> Manifest:
     before = previous(room.there, plan)
     return Manifest(
         release=plan.name,
@@ -67,7 +82,7 @@ def manifest(room: Room, plan: Plan, done: Mapping[str, Sequence[Mapping[str, An
         build_url=plan.by if plan.by.startswith(("http://", "https://")) else None,
         lock_digest=plan.lock_digest,
         lock=lock.document(),
-        images=_images(plan, lock, before),
+        images=_images(lock, before),
         pipelines={name: _pipeline(name, _told(plan, done, "upload", name)) for name in plan.pipelines},
         services={name: _service(_told(plan, done, "deploy", name)) for name in plan.services},
         runs=_runs(room.there, plan),
@@ -80,6 +95,7 @@ def manifest(room: Room, plan: Plan, done: Mapping[str, Sequence[Mapping[str, An
 def keep(context: Context, composed: Manifest) -> str:
     """Keep a manifest in the ledger; return the digest that it is found by."""
     content = composed.content()
+    manifests.load(content, place=f"the manifest of release {composed.release}")  # nothing is kept that could not be read
     digest = _digest(content)
     if context.ledger.attachment(digest, KIND) != content:
         context.ledger.attach(digest, KIND, content)
@@ -141,25 +157,28 @@ def previous(context: Context, plan: Plan) -> Entry | None:
 def _promoted(room: Room, plan: Plan) -> Lock:
     """Return production's lock, which `promote` has written."""
     path = locking.path(room.there)
-    lock = locks.read(path)
-    planned = {name: plan.lock["images"][name]["digest"] for name in plan.components}
-    if {name: image.digest for name, image in lock.images.items()} != planned:
+    lock, planned = locks.read(path), _planned(plan)
+    same = all(name in planned.images and planned.images[name].digest == image.digest for name, image in lock.images.items())
+    if not same or not set(plan.components) <= set(lock.images):
         message = f"{room.there.config.project.shown(path)}: not the images that release {plan.name} was planned with"
         raise WorkFailed(message, next_step="Run `trainshed release` again: it goes on with the release.")
     return lock
 
 
-def _images(plan: Plan, lock: Lock, before: Entry | None) -> dict[str, Image]:
-    known: Mapping[str, Any] = before.plan.lock["images"] if before is not None else {}
+def _planned(plan: Plan) -> Lock:
+    return locks.parse(plan.lock, place=f"the lock of release {plan.name}")
+
+
+def _images(lock: Lock, before: Entry | None) -> dict[str, Image]:
+    known = _planned(before.plan).images if before is not None else {}
     return {
         name: Image(
             reference=image.reference,
             digest=image.digest,
             input_digest=image.input_digest,
-            before=str(known.get(name, {}).get("digest", "")),
+            before=known[name].digest if name in known else "",
         )
         for name, image in sorted(lock.images.items())
-        if name in plan.components
     }
 
 

@@ -42,7 +42,7 @@ def of(document: Any, *, place: str) -> Mentioned:  # noqa: ANN401 - any JSON do
         UsageError: nothing, or it is a lock or manifest that was edited.
     """
     schema = str(document.get("schema", "")) if isinstance(document, Mapping) else ""
-    if schema.startswith("trainshed/release/"):
+    if schema.startswith(f"trainshed/{manifests.KIND}/"):
         manifest = manifests.parse(document, place=place)
         return Mentioned(what=f"the manifest of release {manifest.release}", names=(manifest.digest, *manifest.tags))
     if schema.startswith("trainshed/lock/"):
