@@ -100,17 +100,20 @@ def images_part() -> bool:
 def lineage_part() -> bool:
     """Measure questions to the lineage of years of builds, and what it adds to the record of a lock, on both databases."""
     with tempfile.TemporaryDirectory() as folder, postgres.server() as server:
-        return all([_lineage("SQLite", f"sqlite:///{folder}/ledger.sqlite"), _lineage("PostgreSQL", server.create("bench"))])
+        years = lineage_world.years(LINEAGE_EDGES)
+        urls = {"SQLite": f"sqlite:///{folder}/ledger.sqlite", "PostgreSQL": server.create("bench")}
+        good = [_lineage(name, url, years) for name, url in urls.items()]
+        return all(good)
 
 
-def _lineage(name: str, url: str) -> bool:
+def _lineage(name: str, url: str, years: lineage_world.Years) -> bool:
     with Ledger.open(url, tier=Tier.MAIN) as ledger:
         database = Database(url)
         try:
-            world = lineage_world.grown(database, LINEAGE_EDGES, tier=int(Tier.MAIN))
+            lineage_world.write(database, years)
         finally:
             database.close()
-        took = lineage_world.answered(ledger, world, rounds=ROUNDS)
+        took = lineage_world.answered(ledger, years.world, rounds=ROUNDS)
         told = ", ".join(f"{what} {statistics.median(seconds) * 1000:.0f} ms" for what, seconds in took.items())
         print(f"lineage, {LINEAGE_EDGES} edges, {name}: {told} (target {LINEAGE_TARGET_SECONDS * 1000:.0f} ms each)")
         images = {part: {"reference": f"r/{part}@{part}", "digest": part, "input_digest": part} for part in map(str, range(200))}

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from trainshed import owner
 from trainshed.errors import Interrupted, RemoteError, WorkFailed
-from trainshed.ledger import leases, tables
+from trainshed.ledger import filling, leases, lineage, tables
 from trainshed.ledger.database import Database
 from trainshed.ledger.records import Verdict, details
 from trainshed.ledger.store import Ledger
@@ -47,6 +47,51 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 def verdict(digest: str = ONE, check: str = "scan", version: str = "v1", **more: Any) -> Verdict:
     return Verdict(**{"digest": digest, "check": check, "version": version, "component": "train", "green": True, "seconds": 1.0, **more})
+
+
+ARN = "arn:aws:ecs:eu-central-1:123456789012:task-definition/predictor:7"
+
+
+def locked() -> dict[str, Any]:
+    """Return the images of a lock: of two components, with their inputs."""
+    return {
+        "train": {"reference": f"r/train@{ONE}", "digest": ONE, "input_digest": TWO, "base": {"docker.io/python:3": "sha256:" + "9" * 64}},
+        "predictor": {"reference": f"r/predictor@{TWO}", "digest": TWO, "input_digest": ONE},
+    }
+
+
+def record_story(ledger: Ledger) -> None:
+    """Record one build with all that came of it, from the commit to the service."""
+    lock = {"project": "p", "commit": "c" * 40, "dirty": False, "images": locked()}
+    ledger.record_lock(ONE, "c" * 40, "main", lock)
+    found = {"id": "CVE-1", "severity": "high", "package": "zlib", "installed": "1.2", "aliases": ["GHSA-1"], "waiver": "known"}
+    ledger.record_verdict(verdict(digest=TWO, component="predictor", details=details(findings=[found])))
+    upload = {"version_id": "v-1", "version": "v1", "commit": "c" * 40, "dirty": False, "lock_digest": lineage.lock_digest(lock)}
+    ledger.record_event("upload", "dev", "training", "k", {**upload, "images": {"train": f"r/train@{ONE}"}})
+    artifacts = {
+        "load.table": {"uri": "s3://d/1", "type": "system.Dataset"},
+        "train.model": {"uri": "s3://m/1", "type": "system.Model"},
+        "train.metrics": {"uri": "s3://x/1", "type": "system.Metrics"},
+    }
+    run = {"run_id": "r-1", "name": "training-1", "version_id": "v-1", "version": "v1", "artifacts": artifacts}
+    ledger.record_event("run", "dev", "training", "r-1", {**run, "build_url": "https://ci/7/"})
+    model = {"uri": "s3://m/1", "run_id": "r-1", "sha256": "5" * 64}
+    ledger.record_event("model", "dev", "training", "s3://m/1", model)
+    deployment = {"component": "predictor", "digest": TWO, "model": model, "state": "begun"}
+    ledger.record_event("deployment", "prod", "predictor-service", ARN, deployment)
+    ledger.record_event("deployment", "prod", "predictor-service", ARN, {**deployment, "state": "good"})
+
+
+def up_label(found: lineage.Graph, kind: str) -> str:
+    """Return the label of the only node of a kind."""
+    (label,) = [node.label for node in found.nodes if node.kind == kind]
+    return label
+
+
+def shown_lineage(connection: sa.Connection) -> list[Any]:
+    """Return the edges, without their times."""
+    rows = connection.execute(sa.select(tables.edges)).all()
+    return sorted((row.source, row.target, row.relation, row.tier, row.present, str(row.facts)) for row in rows)
 
 
 class LedgerContract:
@@ -244,6 +289,98 @@ class LedgerContract:
 
         _together(write, 8)
         assert len({(event.name, event.key) for event in ledger.events("run", "dev")}) == 80
+
+    def test_a_revision_leads_back_to_its_commit_and_data_and_a_finding_to_its_service(self, ledger: Ledger) -> None:
+        record_story(ledger)
+        (revision,) = ledger.nodes("predictor:7")
+        up = ledger.lineage([revision], up=True)
+        assert {(node.kind, node.label) for node in up.nodes} == {
+            ("revision", "predictor:7"),
+            ("image", "predictor"),
+            ("image", "train"),
+            ("image", "docker.io/python:3"),
+            ("input", "predictor"),
+            ("input", "train"),
+            ("model", "s3://m/1"),
+            ("run", "training-1"),
+            ("version", "training v1"),
+            ("data", "load.table"),
+            ("lock", up_label(up, "lock")),
+            ("commit", "c" * 12),
+            ("build", "https://ci/7/"),
+        }
+        (finding,) = ledger.nodes("GHSA-1")
+        assert (finding.label, finding.aliases) == ("CVE-1", ("GHSA-1",))
+        down = ledger.lineage([finding], up=False)
+        assert {node.label for node in down.nodes if node.kind in {"service", "revision"}} == {"predictor-service", "predictor:7"}
+        facts = {edge.relation: edge.facts for edge in down.edges if edge.facts}
+        assert facts["found"] == {"severity": "high", "packages": ["zlib 1.2"], "waived": True}
+        assert facts["serves"] == {"state": "good"}
+
+    def test_a_finding_that_a_later_whole_scan_lacks_is_taken_back(self, ledger: Ledger) -> None:
+        both = [{"id": "CVE-1", "severity": "low"}, {"id": "CVE-2", "severity": "low"}]
+        ledger.record_verdict(verdict(details=details(findings=both)))
+        ledger.record_verdict(verdict(details=details(notes=["ECR did not answer"])))
+        assert all(ledger.lineage(ledger.nodes(name), up=False).edges for name in ("CVE-1", "CVE-2"))
+        ledger.record_verdict(verdict(details=details(findings=both[:1])))
+        assert ledger.lineage(ledger.nodes("cve-1"), up=False).edges
+        assert not ledger.lineage(ledger.nodes("CVE-2"), up=False).edges
+        ledger.record_verdict(verdict(details=details(findings=both)))
+        assert ledger.lineage(ledger.nodes("CVE-2"), up=False).edges
+
+    def test_the_first_commit_that_was_green_with_an_input_made_it(self, ledger: Ledger) -> None:
+        for commit in ("a" * 40, "b" * 40):
+            ledger.record_lock(ONE, commit, "main", {"project": "p", "commit": commit, "dirty": False, "images": locked()})
+        (found,) = [node for node in ledger.nodes(TWO) if node.kind == "input"]
+        assert [node.id for node in ledger.lineage([found], up=True).nodes if node.kind == "commit"] == ["a" * 40]
+        (lock,) = [node for node in ledger.lineage(ledger.nodes("b" * 7), up=False).nodes if node.kind == "lock"]
+        assert len([node for node in ledger.lineage([lock], up=True).nodes if node.kind == "commit"]) == 2
+
+    def test_the_lineage_that_is_seen_is_of_the_own_tier_or_above(self, url: str) -> None:
+        with Ledger.open(url, tier=Tier.PULL_REQUEST) as low, Ledger.open(url, tier=Tier.MAIN) as main:
+            record_story(low)
+            assert main.nodes("predictor:7") == []
+            main.record_event("deployment", "prod", "predictor-service", ARN, {"component": "predictor", "digest": TWO, "state": "good"})
+            (revision,) = main.nodes("predictor:7")
+            assert {node.kind for node in main.lineage([revision], up=True).nodes} == {"revision", "image"}
+            assert len(low.lineage([revision], up=True).nodes) > 5
+
+    def test_of_too_many_nodes_those_that_serve_are_told_of_with_the_way_to_them(self, ledger: Ledger) -> None:
+        record_story(ledger)
+        for number in range(30):
+            told = {"version_id": f"other-{number}", "images": {"predictor": f"r@{TWO}"}}
+            ledger.record_event("upload", "prod", "other", f"k{number}", told)
+        image = [node for node in ledger.nodes(TWO) if node.kind == "image"]
+        found = ledger.lineage(image, up=False, limit=5)
+        assert {"image", "revision", "service"} <= {node.kind for node in found.nodes}
+        assert len(found.nodes) == 5
+        assert found.left_out[image[0]] >= 28
+
+    @pytest.mark.parametrize("odd", [None, 7, "text", ["list"], {"deep": {}}, "\u0000", "\ud800", "long" * 5000, [{"id": 7}]])
+    def test_a_record_of_any_shape_is_kept_whatever_its_lineage(self, ledger: Ledger, odd: Any) -> None:
+        fields = ("images", "run_id", "version_id", "artifacts", "model", "digest", "done", "tags", "commit", "sha256", "uri", "component")
+        document = {"bases": odd, "findings": odd, "dirty": False, **dict.fromkeys(fields, odd)}
+        for kind in ("upload", "run", "model", "deployment", "release"):
+            ledger.record_event(kind, "dev", "n", "k", document)
+            assert len(ledger.events(kind, "dev")) == 1
+        ledger.record_lock(ONE, "c", "b", {**document, "images": {"train": odd, "other": {"digest": odd, "base": odd, "origin": odd}}})
+        ledger.record_image(component="train", repository="r", input_digest=ONE, digest=ONE, manifest=document, seconds=1)
+        ledger.record_verdict(verdict(details={"findings": odd, "notes": odd}))
+        assert ledger.nodes("train")
+
+    def test_what_stood_before_the_lineage_is_projected_by_the_step_to_it(self, ledger: Ledger, database: Database) -> None:
+        record_story(ledger)
+        ledger.record_verdict(verdict(digest=TWO, details=details(findings=[{"id": "CVE-2", "severity": "low"}])))
+        with database.read() as connection:
+            before = shown_lineage(connection)
+        with database.write() as connection:
+            connection.execute(tables.nodes.delete())
+            connection.execute(tables.edges.delete())
+            filling.fill(connection)
+        with database.read() as connection:
+            after = shown_lineage(connection)
+        assert before == after
+        assert len(after) > 20
 
     def test_a_failing_database_is_a_remote_error_without_the_data(self, ledger: Ledger, database: Database) -> None:
         with database.write() as connection:

@@ -357,10 +357,10 @@ def _of_release(event: _Event) -> Iterator[Edge]:
     yield Edge(Node(LOCK, lock, lock[:_SHORT]), release, RELEASED, facts)
     parts = []
     for result in _items(done, "upload"):
-        details = _table(result, "details")
-        parts.append(Node(VERSION, _text(details, "version_id"), f"{_text(result, 'name')} {_text(details, 'version')}".strip()))
+        version = _text(result, "version")
+        parts.append(Node(VERSION, _text(result, "version_id"), f"{_text(result, 'name')} {version}".strip(), (version,)))
     for result in _items(done, "deploy"):
-        arn = _text(_table(result, "details"), "arn")
+        arn = _text(result, "arn")
         parts.append(Node(REVISION, arn, arn.rpartition("/")[2]))
     yield from (Edge(part, release, PART) for part in parts)
     yield from event.by(release)
