@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from tests.support import jenkins_world, postgres
 from tests.support.jenkins_world import World
 from tests.support.jenkinsfile import FORK, MAIN, PULL_REQUEST, TIMER, Events
+from trainshed import formats
 
 COMPONENTS = {"base", "prepare", "learn", "answer"}
 CHECKS = ("build", "scan", "test")
@@ -83,8 +85,9 @@ def skipped(*names: str) -> dict[str, str]:
 
 
 def manifest(done: Events) -> dict[str, Any]:
-    """Return the archived manifest."""
+    """Return the archived manifest, which is as its published schema says."""
     found: dict[str, Any] = json.loads((done.archive / "build/manifest.json").read_text())
+    assert [error.message for error in Draft202012Validator(formats.schema("manifest", 1)).iter_errors(found)] == []
     return found
 
 
