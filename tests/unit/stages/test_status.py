@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from tests.support import released
 from tests.support.deploying import SERVICE, Desk
-from tests.support.scripted_ecs import Refusal, task_of
+from tests.support.scripted_ecs import Refusal, complete, task_of
 from trainshed.errors import NothingSelected, RemoteError, UsageError
 from trainshed.local.services import PREDICTION, REGISTRY
 from trainshed.results import Report, Result, Status
+from trainshed.services.unit import unit_of
 from trainshed.stages import locking
+from trainshed.stages.releasing import journal
+from trainshed.stages.releasing.room import Room
 from trainshed.stages.standing import telling
 from trainshed.stages.status import status
 from trainshed.stages.upload import digest_of
@@ -246,3 +252,56 @@ def test_what_was_never_released_or_locked_is_said_and_not_red(desk: Desk) -> No
         "release": "nothing was released here",
     }
     assert report.exit_code == 0
+
+
+def release(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Record a release of what serves; its tag is in this clone."""
+    known = {f"refs/tags/{tag}": commit for tag, commit in (("v1.4.0", released.COMMIT), ("v1.5.0", "b" * 40))}
+    monkeypatch.setattr("trainshed.tools.git.commit_of", lambda _root, name: known.get(name))
+    monkeypatch.setattr("trainshed.tools.git_tags.remote", lambda *_, **__: None)
+    ((arn, definition),) = desk.ecs.definitions.items()
+    room = Room(here=desk.context, there=desk.context)
+    told: dict[str, Any] = {
+        "name": "answer",
+        "service": "answer",
+        "revision": "answer:1",
+        "arn": arn,
+        "model": None,
+        "golden": "",
+        "definition": {},
+    }
+    unit = unit_of(definition)
+    result = {**told, "unit": unit.document(), "digest": unit.digest}
+    released.recorded(desk.context, released.plan(room, "1.4.0", ["answer"], {}), [result])
+
+
+def test_the_release_in_force_stands_while_its_tag_its_images_and_its_units_do(serving: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    release(serving, monkeypatch)
+    report = status(serving.context)
+    told = other(report, "release")
+    assert (report.exit_code, told.status, told.details["release"], told.details["commit"]) == (0, Status.DONE, "1.4.0", released.COMMIT)
+    assert other(report, "images of release 1.4.0").details["there"] == 1
+
+
+def test_a_moved_tag_and_a_service_that_serves_something_else_since_are_drift(serving: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    release(serving, monkeypatch)
+    monkeypatch.setattr("trainshed.tools.git.commit_of", lambda *_: "b" * 40)
+    serving.build("2")
+    serving.ecs.steps = [complete]
+    assert serving.result().status is Status.DONE
+    told = other(status(serving.context), "release")
+    moved, since = told.details["drift"]
+    assert moved == f"tag v1.4.0 names commit {'b' * 40} here, the release is of {released.COMMIT}"
+    assert since.startswith("answer: answer:2 serves since ")
+    assert since.endswith("the release has answer:1")
+    assert "`trainshed rollback --release v1.4.0`" in told.message
+
+
+def test_a_release_that_nobody_finished_is_drift(serving: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    release(serving, monkeypatch)
+    room = Room(here=serving.context, there=serving.context)
+    entry = journal.begin(serving.context, released.plan(room, "1.5.0", ["answer"], {}))
+    journal.doing(serving.context, entry, "upload")
+    (line,) = other(status(serving.context), "release").details["drift"]
+    assert line.startswith("release 1.5.0 was begun by ")
+    assert line.endswith("is open, at the step upload")
