@@ -29,6 +29,7 @@ from trainshed.stages.context import Context
 from trainshed.stages.registry import keeping, promises
 from trainshed.stages.registry.ensure import ensure
 from trainshed.stages.registry.promises import keep_tag
+from trainshed.tools import referrers
 from trainshed.tools.aws import Aws
 from trainshed.tools.copying import INDEX
 from trainshed.tools.ecr_repositories import Repositories
@@ -312,6 +313,25 @@ def test_a_policy_that_would_delete_what_is_needed_is_not_put(world: World) -> N
     assert f"would delete 1 image that somebody refers to: {child['digest']} (rule 4)" in result.message
     with pytest.raises(UsageError, match="LifecyclePolicyNotFoundException"):
         world.call("get_lifecycle_policy", "one")
+
+
+def test_what_refers_to_a_needed_image_is_kept_also_when_it_came_after_the_image_was(world: World) -> None:
+    store = world.store("one")
+    image = store.image(some(10, 5), tag="in-" + "e" * 64)
+    world.lock({"one": image["digest"]})
+    world.call("create_repository", "one", encryptionConfiguration={"encryptionType": "KMS"})
+    assert world.one("one").status is Status.DONE
+    signature = store.image(some(10, 6), subject=image)
+    approval = store.image(some(10, 7), subject=signature)
+    for subject, referrer in ((image, signature), (signature, approval)):
+        index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [referrer]}
+        store.manifest(index, tag=referrers.fallback(subject["digest"]))
+    result = world.one("one")
+    assert (result.status, result.details["changes"]) == (Status.DONE, ["keep 1 image that somebody refers to"])
+    client = world.context().registry
+    for each in (signature["digest"], approval["digest"]):
+        assert client.digest(f"{store.repository}:{keep_tag(each)}") == each
+    assert world.one("one").status is Status.CACHED
 
 
 def test_what_runs_is_kept_and_without_knowing_it_nothing_is_put(world: World) -> None:
