@@ -9,7 +9,9 @@ from __future__ import annotations
 import copy
 import io
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,7 +26,7 @@ from tests.support.kubeflow_server.server import StrictServer
 from tests.support.oci import MANIFEST, Store
 from tests.support.registry import running_registry
 from tests.support.repositories import Repository
-from tests.support.scripted_ecs import ScriptedEcs, complete, end, scripted
+from tests.support.scripted_ecs import ScriptedEcs, complete, end, scripted, trip
 from trainshed import config
 from trainshed.console import Console
 from trainshed.settings import Tier
@@ -68,11 +70,11 @@ health: {path: /healthz, interval: 5s, timeout: 2s, retries: 3, start: 30s}
 class _Always(list[Any]):
     """Steps of a script that never end: whatever was begun comes to its end at the next look."""
 
-    def __init__(self) -> None:
-        super().__init__([_settle])
+    def __init__(self, step: Any, *first: Any) -> None:
+        super().__init__([*first, step])
 
     def pop(self, _index: Any = -1) -> Any:
-        return _settle
+        return super().pop(0) if len(self) > 1 else self[0]
 
 
 def _settle(ecs: ScriptedEcs) -> None:
@@ -104,6 +106,7 @@ class World:
     ecs: ScriptedEcs
     kubeflow: StrictServer
     child: subprocess.Popen[str]
+    beside: subprocess.Popen[str]
     saved: dict[str, Any] = field(default_factory=dict)
     second: str = ""
     third: str = ""
@@ -112,6 +115,11 @@ class World:
     def root(self) -> Path:
         """Return the workspace."""
         return self.folder / "now" / "project"
+
+    @property
+    def sides(self) -> tuple[tuple[str, str], tuple[str, str]]:
+        """Return the two registries, each with the path that images have there."""
+        return (self.source, "dev"), (self.target, "prod")
 
     @property
     def git(self) -> Repository:
@@ -146,7 +154,7 @@ class World:
         repository.git("remote", "add", "origin", str(self.remote.root))
         repository.git("config", "user.name", "t")
         repository.git("config", "user.email", "t@example.org")
-        self.ecs.steps = _Always()
+        self.ecs.steps = _Always(_settle)
         self.green("feat: the first of it")
         first = self.release()
         assert first.code == 0, first.said
@@ -192,12 +200,14 @@ class World:
         self.saved[moment] = (copy.deepcopy({**self.ecs.__dict__, "steps": []}), self.kubeflow.kept())
 
     def restore(self, moment: str = "kept") -> None:
-        """Bring all back to a moment that was kept."""
+        """Bring all back to a moment that was kept; what a test left running ends."""
+        if kill_children(self.beside):
+            self._ended(self.beside)
         for place in _PLACES:
             shutil.rmtree(self.folder / "now" / place)
             shutil.copytree(self.folder / moment / place, self.folder / "now" / place, symlinks=True)
         ecs, kubeflow = self.saved[moment]
-        self.ecs.__dict__.update({**copy.deepcopy(ecs), "steps": _Always()})
+        self.ecs.__dict__.update({**copy.deepcopy(ecs), "steps": _Always(_settle)})
         self.kubeflow.back_to(kubeflow)
 
     def checkout(self, commit: str) -> None:
@@ -223,15 +233,36 @@ class World:
 
     def command(self, *words: str, kill: str = "") -> Ended:
         """Run a command of a main build in a process of its own."""
-        out = self.folder / "said"
-        asked = {"words": ["--env", "dev", *words], "environment": BUILD, "folder": str(self.root), "out": str(out)}
-        assert self.child.stdin is not None
-        assert self.child.stdout is not None
-        self.child.stdin.write(json.dumps({**asked, "ecs": self.ecs.url, "kill": kill}) + "\n")
-        self.child.stdin.flush()
-        code = self.child.stdout.readline()
+        return self._ended(self._asked(self.child, "said", kill, *words))
+
+    def begin(self, *words: str) -> subprocess.Popen[str]:
+        """Begin a command beside the others; return the process that forked it, for `ended`."""
+        return self._asked(self.beside, "beside", "", *words)
+
+    def ended(self, child: subprocess.Popen[str]) -> Ended:
+        """Wait for the end of what was begun."""
+        return self._ended(child)
+
+    def goes_on(self) -> None:
+        """Let every rollout come to a good end."""
+        self.ecs.steps = _Always(_settle)
+
+    def fails(self) -> None:
+        """Let the next rollout fail, and those after it come to a good end."""
+        self.ecs.steps = _Always(_settle, trip)
+
+    def _asked(self, child: subprocess.Popen[str], out: str, kill: str, *words: str) -> subprocess.Popen[str]:
+        asked = {"words": ["--env", "dev", *words], "environment": BUILD, "folder": str(self.root), "out": str(self.folder / out)}
+        assert child.stdin is not None
+        child.stdin.write(json.dumps({**asked, "ecs": self.ecs.url, "kill": kill}) + "\n")
+        child.stdin.flush()
+        return child
+
+    def _ended(self, child: subprocess.Popen[str]) -> Ended:
+        assert child.stdout is not None
+        code = child.stdout.readline()
         assert code, "the process that forks them has ended"
-        return Ended(code=int(code), said=out.read_text())
+        return Ended(code=int(code), said=(self.folder / ("said" if child is self.child else "beside")).read_text())
 
     # --- looking at it --------------------------------------------------------------------------------------------------------
 
@@ -294,16 +325,40 @@ def _image(spec: Any) -> str:
 def world(folder: Path) -> Iterator[World]:
     """Yield a world: built, with 0.1.0 in production, and its second commit, which is green, checked out; so is the third."""
     now, server = folder / "now", StrictServer()
-    command = [sys.executable, "-m", "tests.support.release_child"]
     with (
+        _forking() as child,
+        _forking() as beside,
         running_registry(now / "source") as source,
         running_registry(now / "target") as target,
         scripted() as ecs,
         server.serve(),
-        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child,
     ):
-        made = World(folder=folder, source=source, target=target, ecs=ecs, kubeflow=server, child=child)
+        made = World(folder=folder, source=source, target=target, ecs=ecs, kubeflow=server, child=child, beside=beside)
         made.build()
         yield made
+
+
+@contextmanager
+def _forking() -> Iterator[subprocess.Popen[str]]:
+    """Yield a process that forks commands; see `release_child`."""
+    command = [sys.executable, "-m", "tests.support.release_child"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdin is not None
-        child.stdin.close()
+        try:
+            yield child
+        finally:
+            kill_children(child)
+            child.stdin.close()
+
+
+def children(child: subprocess.Popen[str]) -> list[int]:
+    """Return the commands that a forking process has running."""
+    return [int(each) for each in Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()]
+
+
+def kill_children(child: subprocess.Popen[str]) -> bool:
+    """End what a test left running; tell whether there was something."""
+    found = children(child)
+    for each in found:
+        os.kill(each, signal.SIGKILL)
+    return bool(found)

@@ -1,0 +1,155 @@
+"""A release between two accounts: the same digests with all that refers to them, one at a time, told in git, ledger and files."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.oci import digest_of
+from tests.support.registry import wait_until
+from tests.support.releasing import COMPONENTS, SERVICE, STEP, Ended, World, children, world
+from trainshed.stages.releasing import journal
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, docker_host: str) -> Iterator[World]:
+    assert docker_host  # the programs that tests start are there by then
+    with world(tmp_path_factory.mktemp("release")) as built:
+        yield built
+
+
+@pytest.fixture
+def production(made: World) -> World:
+    made.restore()
+    return made
+
+
+def content(address: str, path: str) -> bytes:
+    """Return what a registry has, past all clients of ours."""
+    connection = http.client.HTTPConnection(address, timeout=60)
+    kinds = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json"
+    connection.request("GET", f"/v2/{path}", headers={"Accept": kinds})
+    answer = connection.getresponse()
+    found = answer.read()
+    connection.close()
+    assert answer.status == 200, (address, path, found)
+    return found
+
+
+def waiting(production: World) -> subprocess.Popen[str]:
+    """Begin a release that waits for the rollout of its service; return the process that is its parent."""
+    production.ecs.steps = []  # nothing comes to an end
+    child = production.begin("release")
+
+    def deploying() -> bool:
+        with production.context("prod") as context:
+            entry = journal.newest(context)
+        return entry is not None and entry.doing == "deploy" and "UpdateService" in production.ecs.changes()
+
+    production.ecs.requests.clear()
+    wait_until(deploying, what="the release's deploy", seconds=120)
+    return child
+
+
+def test_a_release_brings_the_same_digests_and_what_refers_to_them_and_tells_it_everywhere(production: World) -> None:
+    ended = production.release("--json")
+    assert ended.code == 0, ended.said
+    told, locked, found = ended.document, production.locked(), production.production()
+    assert (told["release"], told["state"], told["versions"]) == ("0.2.0", "released", {"": "0.2.0"})
+    for name in COMPONENTS:
+        digest = locked[name]
+        here, there = (content(place, f"{path}/small/{name}/manifests/{digest}") for place, path in production.sides)
+        assert here == there
+        assert digest_of(there) == digest
+        index = json.loads(content(production.target, f"prod/small/{name}/manifests/{digest.replace(':', '-')}"))
+        (referrer,) = index["manifests"]
+        assert b"what is in" not in content(production.target, f"prod/small/{name}/manifests/{referrer['digest']}")
+        (layer,) = json.loads(content(production.target, f"prod/small/{name}/manifests/{referrer['digest']}"))["layers"]
+        assert content(production.target, f"prod/small/{name}/blobs/{layer['digest']}") == f"what is in {digest}".encode()
+    assert found["versions"]["v0.2.0"] == locked[STEP]
+    assert found["serves"][1] == locked[SERVICE]
+    manifest = production.root / "build/release/release.json"
+    assert digest_of(manifest.read_bytes()) == told["manifest"]
+    tag = production.remote.git("cat-file", "-p", "v0.2.0")
+    assert f"object {production.second}" in tag
+    assert f"manifest: {told['manifest']}" in tag
+    assert "better answers" in tag
+
+
+def test_the_same_again_is_told_as_released_and_writes_the_files_anew(production: World) -> None:
+    assert production.release().code == 0
+    before, files = production.production(), ("release.json", "notes.md")
+    contents = [(production.root / "build/release" / name).read_bytes() for name in files]
+    production.checkout(production.second)
+    production.ecs.requests.clear()
+    again = production.release("--json")
+    (*_, told) = again.document["results"]
+    assert (again.code, told["status"], told["cause"]) == (0, "cached", "is released as 0.2.0")
+    assert [(production.root / "build/release" / name).read_bytes() for name in files] == contents
+    assert (production.production(), production.ecs.changes()) == (before, [])
+
+
+def test_a_dry_run_shows_the_notes_and_leaves_everything_as_it_is(production: World) -> None:
+    before, refs = production.production(), production.git.git("for-each-ref")
+    shown = production.release("--dry-run", "--json")
+    (*_, told) = shown.document["results"]
+    assert (shown.code, told["status"], told["release"]) == (0, "skipped", "0.2.0")
+    assert "better answers" in told["notes"]
+    assert (production.production(), production.git.git("for-each-ref")) == (before, refs)
+    assert not (production.root / "build/release/release.json").exists()
+
+
+def test_two_at_once_one_wins_and_the_other_says_who_and_how_far(production: World) -> None:
+    child = waiting(production)
+    second = production.release()
+    assert second.code == 1
+    told = f"release 0.2.0 of {production.second[:7]} is being made by https://jenkins.example.org/job/small/job/main/7/ on "
+    assert told in second.said
+    assert "(step deploy, since " in second.said
+    production.goes_on()
+    first = production.ended(child)
+    assert first.code == 0, first.said
+    assert production.production()["release"] == ("0.2.0", "released")
+
+
+def test_interrupted_it_says_so_and_the_next_command_goes_on(production: World) -> None:
+    child = waiting(production)
+    (command,) = children(child)
+    os.kill(command, signal.SIGTERM)
+    first = production.ended(child)
+    assert (first.code, production.production()["release"]) == (130, ("0.2.0", "open"))
+    assert "release 0.2.0 stays open (step deploy)" in first.said
+    production.goes_on()
+    again = production.release()
+    assert again.code == 0, again.said
+    assert production.production()["release"] == ("0.2.0", "released")
+
+
+def test_a_rollout_that_fails_takes_the_whole_release_back(production: World) -> None:
+    before = production.production()
+    production.fails()
+    ended: Ended = production.release()
+    after = production.production()
+    assert (ended.code, after["release"]) == (1, ("0.2.0", "undone"))
+    assert {key: after[key] for key in ("versions", "tags")} == {key: before[key] for key in ("versions", "tags")}
+    assert after["serves"] == before["serves"]
+    production.goes_on()
+    again = production.release()
+    assert (again.code, production.production()["release"]) == (0, ("0.2.0", "released")), again.said
+
+
+def test_an_old_build_that_is_replayed_is_refused(production: World) -> None:
+    production.checkout(production.third)
+    assert production.release().code == 0
+    before = production.production()
+    production.checkout(production.second)
+    refused = production.release()
+    assert (refused.code, production.production()) == (2, before)
+    assert f"{production.second[:7]} is older than {production.third[:7]}, which is released as 0.2.0" in refused.said
+    assert "rollback --release" in refused.said
