@@ -62,6 +62,16 @@ def fill(ledger: Ledger) -> None:
     model = {"uri": URI, "run_id": "run-7", "sha256": MODEL}
     deployed = {"component": "answer", "image": REFERENCE, "digest": IMAGE, "model": model, "state": "good", "good": True, "by": "ada"}
     ledger.record_event("deployment", "local", "answer", ARN, deployed)
+    done = {"upload": [{"name": "training", **version}], "deploy": [{"name": "answer", "arn": ARN, "revision": "answer:17"}]}
+    told = {
+        "state": "released",
+        "release": "1.4.0",
+        "tags": ["v1.4.0"],
+        "commit": COMMIT,
+        "lock_digest": locks.lock_digest(LOCK),
+        "by": "ada",
+    }
+    ledger.record_event("release", "prod", "small", "id-1", {**told, "source": "local", "done": done, "manifest": f"sha256:{'5' * 64}"})
 
 
 @pytest.fixture(scope="module")
@@ -138,13 +148,15 @@ def test_one_prediction_leads_to_revision_image_commit_model_run_and_data(contex
         ("answer:17", "revision"),
         ("answer", "service"),
         ("component:answer", "component"),
+        ("v1.4.0", "release"),
+        ("1.4.0", "release"),
         (f"image:{IMAGE}", "image"),
     ],
 )
 def test_whatever_it_is_it_leads_to_what_serves_and_back_to_the_commit(context: Context, name: str, start: str) -> None:
     report = trace(context, [name])
     found = kinds(report, start)
-    assert found >= {"service", "revision"}
+    assert found >= ({"revision", "version"} if start == "release" else {"service", "revision"})
     if start not in {"finding", "data", "component", "pipeline"}:  # nothing made these
         assert "commit" in found
 
