@@ -189,6 +189,12 @@ def test_what_is_not_known_is_refused_with_the_kinds_that_there_are(context: Con
     with pytest.raises(UsageError, match="'trainign' is not known") as caught:
         trace(context, ["trainign"])
     assert "a run" in caught.value.next_step
+    with pytest.raises(UsageError, match=r"answers\.json: the file that names what to trace cannot be read"):
+        trace(context, ["answers.json"])
+    with pytest.raises(UsageError, match="is not known"):
+        trace(context, ["s3://data/of-nobody.json"])
+    with pytest.raises(UsageError, match="is not known"):
+        trace(context, ["a/" * 3000])
     with pytest.raises(UsageError, match="nothing is named"):
         trace(context)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,9 +43,12 @@ def found(context: Context, text: str) -> list[Node]:
         UsageError: nothing is known of it, too much is, or a file names nothing.
     """
     path = Path(text)
-    if path.suffix == ".json" or ("/" in text and path.is_file()):
+    as_file = path.suffix == ".json"
+    if (as_file or "/" in text) and os.path.isfile(path):  # noqa: PTH113 - unlike pathlib's, it bears with any text
         return _of_file(context, path)
     nodes = named(context, text)
+    if not nodes and as_file and "://" not in text:
+        return _of_file(context, path)  # which tells that it is missing
     if not nodes:
         message = f"'{text}' is not known to the ledger{suggestion(text.rpartition(':')[2], _near(context))}"
         raise UsageError(message, next_step=f"Name {KINDS}.")
