@@ -77,9 +77,7 @@ def call(Map given = [:]) {
                 steps {
                     script {
                         milestone(2)
-                        access(' --release') { // $RELEASE_BUMP is unset in the first build of a branch
-                            sh(label: 'release', script: "${command('release')} --bump '${params.RELEASE_BUMP}'")
-                        }
+                        toolkit('release', "--bump '${params.RELEASE_BUMP}'", ' --release') // $RELEASE_BUMP is unset in a branch's first build
                     }
                 }
             }
@@ -114,14 +112,14 @@ List lines(String stage, String arguments) {
     return sh(label: stage, returnStdout: true, script: "${command(stage)} ${arguments}").tokenize('\n')
 }
 
-void toolkit(String stage, String arguments) {
-    access { sh(label: stage, script: "${command(stage)} ${arguments}") }
+void toolkit(String stage, String arguments, String also = '') {
+    access(also) { sh(label: stage, script: "${command(stage)} ${arguments}") }
 }
 
 // Bind by name what the toolkit tells for the environment, nothing of production to a pull request. A fork's scripts could name anything: not asked.
-void access(String more = '', Closure body) {
+void access(String also = '', Closure body) {
     List bound = []
-    for (String line in (env.CHANGE_FORK ? [] : lines('jenkins', "bindings${more}"))) {
+    for (String line in (env.CHANGE_FORK ? [] : lines('jenkins', "bindings${also}"))) {
         List words = line.tokenize(' ')
         if (words[0] == 'string') {
             bound.add(string(variable: words[1], credentialsId: words[2]))
