@@ -127,8 +127,8 @@ def years(wanted: int, *, tier: Tier = Tier.MAIN) -> Years:
         for edge in made.world.build(number):
             if edge not in known:
                 known.add(edge)
-                made.edges.append({**graph._row_of(edge), **same})
-                for row in (*graph._rows_of(edge.source), *graph._rows_of(edge.target)):
+                made.edges.append({**graph.row_of(edge), **same})
+                for row in (*graph.rows_of(edge.source), *graph.rows_of(edge.target)):
                     made.nodes.setdefault((row["key"], row["label"]), {**row, **same})
         number += 1
     return made

@@ -27,7 +27,7 @@ _CONNECT_SECONDS = 10
 _PATIENCE_SECONDS = 30.0
 """So long a server that restarts costs a running command nothing."""
 _RETRY_SECONDS = 0.2
-_BUSY = re.compile(r"starting up|shutting down|recovery mode|too many (clients|connections)|connection slots")
+_BUSY = re.compile(r"starting up|not yet accepting|shutting down|recovery mode|too many (clients|connections)|connection slots")
 _AWAY = re.compile(r"refused|closed the connection|terminating connection|reset by peer|No such file|timeout|resolve|translate host")
 _FORBIDDEN = "42501"
 _ROLES = "ci/jenkins/ledger-roles.sql"

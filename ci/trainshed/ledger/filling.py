@@ -36,15 +36,25 @@ def _batches(connection: sa.Connection, table: sa.Table, *conditions: sa.ColumnE
 
 
 def _write(connection: sa.Connection, rows: list[Any], project: Callable[[Any], list[Edge]], known: set[int]) -> None:
-    """Write the edges of some records; one that was written before is not even tried, unless its facts may be newer."""
+    """Write the edges of some records at once; one that was written before is not even tried, unless its facts may be newer."""
+    nodes: dict[tuple[int, str, int], dict[str, Any]] = {}
+    edges: dict[tuple[Edge, int], dict[str, Any]] = {}
     for row in rows:
+        same = {"tier": row.tier, "created": row.created}
         told = []
         for edge in project(row):
-            mark = hash((edge.source, edge.target, edge.relation, row.tier))
+            mark = hash((edge, row.tier))
             if edge.relation in lineage.CHANGING or mark not in known:
                 known.add(mark)
                 told.append(edge)
-        graph.write(connection, graph.without_made(connection, told, tier=row.tier), tier=row.tier, created=row.created)
+        for edge in graph.without_made(connection, told, tier=row.tier) if project is _of_lock else told:
+            edges[edge, row.tier] = {**graph.row_of(edge), **same}
+            for named in (*graph.rows_of(edge.source), *graph.rows_of(edge.target)):
+                nodes.setdefault((named["key"], named["label"], row.tier), {**named, **same})
+        if project is _of_lock:  # the next one's inputs may be this one's
+            graph.write_rows(connection, list(nodes.values()), list(edges.values()))
+            nodes, edges = {}, {}
+    graph.write_rows(connection, list(nodes.values()), list(edges.values()))
 
 
 def _of_image(row: Any) -> list[Edge]:  # noqa: ANN401 - a row

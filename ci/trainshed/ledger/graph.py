@@ -46,12 +46,19 @@ def write(connection: sa.Connection, told: Sequence[Edge], *, tier: int, created
     """
     if not told:
         return
-    named = {(row["key"], row["label"]): row for edge in told for end in (edge.source, edge.target) for row in _rows_of(end)}
+    named = {(row["key"], row["label"]): row for edge in told for end in (edge.source, edge.target) for row in rows_of(end)}
     _insert(connection, nodes, [named[key] for key in sorted(named)], tier=tier, created=created)
-    rows = {(row["source"], row["target"], row["relation"]): row for row in map(_row_of, told)}
+    rows = {(row["source"], row["target"], row["relation"]): row for row in map(row_of, told)}
     for changing in (False, True):
         wanted = [rows[key] for key in sorted(rows) if (key[2] in lineage.CHANGING) is changing]
         _insert(connection, edges, wanted, tier=tier, created=created, replace=changing)
+
+
+def write_rows(connection: sa.Connection, node_rows: Sequence[Mapping[str, Any]], edge_rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows that have their own tiers and times, of many records at once."""
+    _insert(connection, nodes, node_rows)
+    for changing in (False, True):
+        _insert(connection, edges, [row for row in edge_rows if (row["relation"] in lineage.CHANGING) is changing], replace=changing)
 
 
 def write_findings(  # noqa: PLR0913 - what a scan tells, and who it is told by
@@ -185,24 +192,28 @@ class _Reached:
         return {key: len(found) for key, found in others.items()}
 
 
-def _rows_of(node: Node) -> Iterator[dict[str, Any]]:
+def rows_of(node: Node) -> Iterator[dict[str, Any]]:
+    """Yield a node's rows, one for each name, but for tier and time."""
     row = {"key": key_of(node), "kind": node.kind, "id": node.id}
     shown = node.label if node.label != node.id else ""
     yield {**row, "label": shown, "alias": False}
     yield from ({**row, "label": alias, "alias": True} for alias in node.aliases if alias not in {"", node.id, shown})
 
 
-def _row_of(edge: Edge) -> dict[str, Any]:
+def row_of(edge: Edge) -> dict[str, Any]:
+    """Return an edge's row, but for tier and time."""
     ends = {"source": key_of(edge.source), "target": key_of(edge.target)}
     return {**ends, "relation": edge.relation, "facts": dict(edge.facts), "present": edge.present}
 
 
-def _insert(  # noqa: PLR0913 - what a row needs, all by keyword
-    connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]], *, tier: int, created: _Time, replace: bool = False
+def _insert(
+    connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]], *, replace: bool = False, **same: int | _Time
 ) -> None:
+    """Add rows; ``same`` are the columns that all of them have in common."""
     if not rows:
         return
-    added = _inserter(connection)(table).values(tier=tier, created=created)
+    added = _inserter(connection)(table)
+    added = added.values(**same) if same else added
     if replace:
         newest = {name: added.excluded[name] for name in ("facts", "present", "created")}
         added = added.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=newest)
