@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from trainshed.errors import UsageError
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator
 
 Json: TypeAlias = Any
 """What JSON can hold; all of it is checked here."""
@@ -23,7 +27,7 @@ KINDS: Mapping[str, str] = {"lock": "a lock", "manifest": "a build's manifest", 
 VERSIONS: Mapping[str, tuple[int, ...]] = {"lock": (1,), "manifest": (1,), "release-manifest": (1,)}
 """The versions of each kind that are read; the last one is written."""
 _IDENTIFIER = re.compile(r"trainshed/([a-z-]+)/v([1-9][0-9]{0,5})", re.ASCII)
-_SHOWN = 3
+_SHOWN, _LOOKED_AT, _LONGEST = 3, 20, 200
 
 
 def identifier(kind: str, version: int | None = None) -> str:
@@ -55,7 +59,7 @@ def require(document: Json, kind: str, *, place: str, next_step: str = "") -> in
         UsageError: see `version_of`; or it has not the shape of its version.
     """
     version = version_of(document, kind, place=place, next_step=next_step)
-    wrong = [each for _, each in zip(range(_SHOWN), problems(document, schema(kind, version)), strict=False)]
+    wrong = _wrong(document, kind, version)
     if wrong:
         raise UsageError(f"{place}: not {KINDS[kind]}: {'; '.join(wrong)}", next_step=next_step)
     return version
@@ -74,100 +78,14 @@ def _is(said: Json, match: re.Match[str] | None) -> str:
     return f"its schema is {json.dumps(said)[:80]}" if said is not None else "it names no schema"
 
 
-# --- JSON schema, as much of it as the published files use ---------------------------------------------------------------------------
+@cache
+def _validator(kind: str, version: int) -> Validator:
+    from jsonschema import Draft202012Validator
 
-Check = Callable[[Json, Json, Mapping[str, Json], Mapping[str, Json], str], Iterator[str]]
-_TYPES: Mapping[str, type | tuple[type, ...]] = {
-    "object": dict,
-    "array": list,
-    "string": str,
-    "boolean": bool,
-    "null": type(None),
-    "number": (int, float),
-}
+    return Draft202012Validator(schema(kind, version))
 
 
-def problems(value: Json, wanted: Mapping[str, Json], *, root: Mapping[str, Json] | None = None, place: str = "") -> Iterator[str]:
-    """Yield what of a value is not as a schema says, each with its place; `KeyError` for a keyword that is not known here."""
-    for keyword, told in wanted.items():
-        if keyword not in _NOTES:
-            yield from _CHECKS[keyword](value, told, wanted, wanted if root is None else root, place)
-
-
-def _type(value: Json, told: Json, _wanted: Json, _root: Json, place: str) -> Iterator[str]:
-    names = [told] if isinstance(told, str) else told
-    if not any(isinstance(value, _TYPES[name]) and not (name == "number" and isinstance(value, bool)) for name in names):
-        yield f"{place or 'it'}: expected {' or '.join(names)}"
-
-
-def _const(value: Json, told: Json, _wanted: Json, _root: Json, place: str) -> Iterator[str]:
-    if value != told:
-        yield f"{place}: expected {told!r}"
-
-
-def _enum(value: Json, told: Json, _wanted: Json, _root: Json, place: str) -> Iterator[str]:
-    if value not in told:
-        yield f"{place}: expected one of {', '.join(map(repr, told))}"
-
-
-def _pattern(value: Json, told: Json, _wanted: Json, _root: Json, place: str) -> Iterator[str]:
-    if isinstance(value, str) and not re.search(re.sub(r"\$$", r"\\Z", told), value):  # for Python a `$` is before a last line feed too
-        yield f"{place}: {value[:80]!r} has not the form that is asked for"
-
-
-def _min_length(value: Json, told: Json, _wanted: Json, _root: Json, place: str) -> Iterator[str]:
-    if isinstance(value, str) and len(value) < told:
-        yield f"{place}: expected a text"
-
-
-def _min_items(value: Json, told: Json, _wanted: Json, _root: Json, place: str) -> Iterator[str]:
-    if isinstance(value, list) and len(value) < told:
-        yield f"{place}: expected {told} or more"
-
-
-def _required(value: Json, told: Json, _wanted: Json, _root: Json, place: str) -> Iterator[str]:
-    if isinstance(value, dict):
-        yield from (f"{_below(place, name)}: missing" for name in told if name not in value)
-
-
-def _properties(value: Json, told: Json, _wanted: Json, root: Json, place: str) -> Iterator[str]:
-    if isinstance(value, dict):
-        for name, schema_of in told.items():
-            if name in value:
-                yield from problems(value[name], schema_of, root=root, place=_below(place, name))
-
-
-def _additional(value: Json, told: Json, wanted: Json, root: Json, place: str) -> Iterator[str]:
-    if isinstance(value, dict):
-        for name in value.keys() - wanted.get("properties", {}).keys():
-            yield from problems(value[name], told, root=root, place=_below(place, name))
-
-
-def _items(value: Json, told: Json, _wanted: Json, root: Json, place: str) -> Iterator[str]:
-    if isinstance(value, list):
-        for number, held in enumerate(value):
-            yield from problems(held, told, root=root, place=f"{place}[{number}]")
-
-
-def _ref(value: Json, told: Json, _wanted: Json, root: Json, place: str) -> Iterator[str]:
-    yield from problems(value, root["$defs"][told.removeprefix("#/$defs/")], root=root, place=place)
-
-
-def _below(place: str, name: str) -> str:
-    return f"{place}.{name}" if place else name
-
-
-_NOTES = frozenset(("$schema", "$id", "$defs", "title", "description"))
-_CHECKS: Mapping[str, Check] = {
-    "type": _type,
-    "const": _const,
-    "enum": _enum,
-    "pattern": _pattern,
-    "minLength": _min_length,
-    "minItems": _min_items,
-    "required": _required,
-    "properties": _properties,
-    "additionalProperties": _additional,
-    "items": _items,
-    "$ref": _ref,
-}
+def _wrong(document: Json, kind: str, version: int) -> list[str]:
+    """Return the first things that are not as the schema says, each with its place."""
+    found = sorted(islice(_validator(kind, version).iter_errors(document), _LOOKED_AT), key=lambda error: str(error.json_path))
+    return [f"{error.json_path.removeprefix('$.')}: {error.message[:_LONGEST]}" for error in found[:_SHOWN]]

@@ -109,15 +109,15 @@ def test_a_lock_of_a_newer_trainshed_says_so() -> None:
     ("change", "message"),
     [
         ({"images": []}, "not a lock"),
-        ({"commit": 1}, "commit: expected string or null"),
-        ({"dirty": "no"}, "dirty: expected boolean"),
-        ({"project": ""}, "project: expected a text"),
-        ({"images": {"train": {"reference": "x"}}}, "images.train.digest: missing"),
-        ({"images": {"train": {**made().document()["images"]["train"], "base": []}}}, "images.train.base: expected object"),
+        ({"commit": 1}, "commit: 1 is not of type 'string', 'null'"),
+        ({"dirty": "no"}, "dirty: 'no' is not of type 'boolean'"),
+        ({"project": ""}, "project: '' should be non-empty"),
+        ({"images": {"train": {"reference": "x"}}}, "images.train: 'digest' is a required property"),
+        ({"images": {"train": {**made().document()["images"]["train"], "base": []}}}, "images.train.base: [] is not of type 'object'"),
         ({"images": {"train": {**made().document()["images"]["train"], "digest": OTHER_DIGEST}}}, "is not pinned to its digest"),
         (
             {"images": {"train": {**made().document()["images"]["train"], "reference": "a:b"}}},
-            "images.train.reference: 'a:b' has not the form",
+            "images.train.reference: 'a:b' does not match",
         ),
     ],
 )
