@@ -193,6 +193,25 @@ def test_what_refers_to_an_image_comes_too(client: RegistryClient, source: Store
     assert client.digest(f"{target}:{image['digest'].replace(':', '-')}") == before
 
 
+@pytest.mark.parametrize("ending", ["sig", "att", "sbom"])
+def test_what_cosign_tagged_comes_too_and_no_signature_is_lost(client: RegistryClient, source: Store, target: str, ending: str) -> None:
+    image, mine, theirs = source.image(some(10, 30)), some(10, 31), some(10, 32)
+    tag = f"{image['digest'].replace(':', '-')}.{ending}"
+    reference, elsewhere = f"{source.repository}@{image['digest']}", Store(*target.split("/", 1))
+    signature = source.image(mine, tag=tag)
+    copy(client, reference, target, tag=keep_tag)
+    assert client.digest(f"{target}:{tag}") == signature["digest"] == client.digest(f"{target}:{keep_tag(signature['digest'])}")
+    more = source.image(mine, some(10, 33), tag=tag)
+    copy(client, reference, target)
+    assert client.digest(f"{target}:{tag}") == more["digest"]
+    signed_there = elsewhere.image(mine, some(10, 33), theirs, tag=tag)
+    copy(client, reference, target)
+    assert client.digest(f"{target}:{tag}") == signed_there["digest"]
+    elsewhere.image(theirs, tag=tag)
+    with pytest.raises(WorkFailed, match="lacks, and the other way round"):
+        copy(client, reference, target)
+
+
 def test_a_connection_cut_in_the_middle_of_a_layer_goes_on_from_there(
     client: RegistryClient, source: Store, target: str, registries: tuple[str, str]
 ) -> None:

@@ -48,6 +48,8 @@ def copy(
 ) -> str:
     """Copy an image, or an index with all its images, with everything that refers to any of them (signatures, SBOMs); return its digest.
 
+    To refer is to name it as subject, or to have the tag that cosign gives what it makes of it.
+
     Layers and configurations go first, then manifests, the image's own tag last: whoever sees an image in the target sees all of it. Run
     again after any end, it sends what is missing; what came to refer to it meanwhile is brought, also where the image itself was there.
 
@@ -105,6 +107,9 @@ class _Copy:
         if named:
             self._link(digest, named)
             self.referring[digest] = frozenset(one["digest"] for one in named)
+        for tag, one in referrers.tagged(self.client, self.source, digest).items():
+            self.tree(one)
+            self._name(tag, one)
 
     def prove(self) -> None:
         """Read all back: each manifest is there under its digest, and the target tells of it whatever the source told."""
@@ -128,6 +133,23 @@ class _Copy:
             has = self.client.tag(f"{self.target}@{digest}", tag)
         if has != digest:
             raise WorkFailed(f"{self.target}:{tag} is {has}, not {digest}", next_step="Find out who pushed it; nothing was changed.")
+
+    def _name(self, tag: str, digest: str) -> None:
+        """Give what cosign made its tag in the target too; it is moved only to what holds all signatures that are there."""
+        has = self.client.digest(f"{self.target}:{tag}")
+        if has == digest:
+            return
+        here, there = self._layers(digest), self._layers(has) if has else frozenset()
+        if has and here <= there:
+            return  # somebody signed there, too
+        if there - here:
+            message = f"{self.target}:{tag} is {has}, which holds what {digest} lacks, and the other way round"
+            raise WorkFailed(message, next_step=f"Sign it anew there with what {self.source}:{tag} holds, or take that tag away there.")
+        self.client.tag(f"{self.target}@{digest}", tag)
+
+    def _layers(self, digest: str) -> frozenset[str]:
+        content, _ = self.client.manifest(f"{self.target}@{digest}")
+        return frozenset(layer["digest"] for layer in json.loads(content).get("layers", ()))
 
     def _blobs(self, document: Mapping[str, Any]) -> None:
         """Copy configuration and layers, some at once."""

@@ -10,6 +10,7 @@ from trainshed.tools.registry import RegistryClient, following, require_ok
 
 # Of a registry that has no list of referrers: it knows no such address, or does not let it be asked.
 _NO_LIST = frozenset({400, 404, 405, 501})
+_OF_COSIGN = ("sig", "att", "sbom")
 
 
 def fallback(digest: str) -> str:
@@ -41,6 +42,15 @@ def present(client: RegistryClient, repository: str, digest: str) -> list[dict[s
     """Return the descriptors of what refers to a manifest and is there: a list kept by a tag may name what is gone, or not there yet."""
     found, itself = listed(client, repository, digest)
     return found if itself else [one for one in found if client.digest(f"{repository}@{one['digest']}") == one["digest"]]
+
+
+def tagged(client: RegistryClient, repository: str, digest: str) -> dict[str, str]:
+    """Return what cosign made of a manifest without naming it as subject: tag → digest.
+
+    Each tag is asked for by its name: who may pull from another account is seldom allowed to list tags.
+    """
+    tags = [f"{fallback(digest)}.{ending}" for ending in _OF_COSIGN]
+    return {tag: found for tag in tags if (found := client.digest(f"{repository}:{tag}")) is not None}
 
 
 def attached(client: RegistryClient, repository: str, digest: str, *, seen: set[str] | None = None) -> Iterator[str]:
