@@ -184,11 +184,32 @@ def test_what_somebody_deployed_meanwhile_is_left_alone_and_told(serving: Desk) 
     assert serving.ecs.changes() == []
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_what_somebody_deployed_after_the_plan_was_made_is_what_an_undo_comes_back_to(desk: Desk, *, there: bool) -> None:
+    if there:
+        desk.ecs.steps = [complete]
+        desk.result()
+    plan = plan_of(desk)
+    assert plan.before.services == {"answer": f"{ARN}:1" if there else None}
+    desk.build("2")
+    desk.ecs.steps = [complete]
+    desk.result()
+    theirs = str(desk.ecs.service["taskDefinition"]) if desk.ecs.service else ""
+    desk.build("3")
+    desk.ecs.steps = [complete]
+    assert stage.deploy(room_of(desk), plan).exit_code == 0
+    desk.ecs.steps = [complete]
+    assert stage.undo(room_of(desk), plan) == [f"answer: back to {theirs.rpartition('/')[2]}"]
+
+
 def test_a_revision_that_the_ledger_does_not_know_is_gone_back_to(serving: Desk) -> None:
     serving.build("2")
     unknown = serving.client.register(registrable(serving.client.task_definition(f"{ARN}:1")))
+    serving.ecs.steps = [complete]
+    serving.client.update_service("answer", unknown, {})
+    assert serving.client.service("answer") is not None
     plan = plan_of(serving)
-    plan = replace(plan, before=replace(plan.before, services={"answer": unknown}))
+    assert plan.before.services == {"answer": unknown}
     serving.ecs.steps = [complete]
     assert stage.deploy(room_of(serving), plan).exit_code == 0
     serving.ecs.steps = [complete]

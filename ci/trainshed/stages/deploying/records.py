@@ -102,10 +102,14 @@ def history(context: Context, service: str) -> list[Known]:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What a release asked for of one component's service: its name then, the revisions, and its settings as they were before."""
+    """What a release asked for of one component's service: its name then, the revisions, and its settings as they were before.
+
+    ``previous`` is the revision that served when it was first asked for, empty for none.
+    """
 
     service: str
     revisions: tuple[str, ...] = ()
+    previous: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -116,7 +120,8 @@ def of_release(context: Context, release_id: str, component: str) -> Asked | Non
     if not mine:
         return None
     settings: Mapping[str, Any] = next((one.document["settings"] for one in reversed(mine) if one.document.get("settings")), {})
-    return Asked(service=mine[0].name, revisions=tuple(dict.fromkeys(one.key for one in mine)), settings=settings)
+    previous = mine[-1].document.get("previous") or ""
+    return Asked(service=mine[0].name, revisions=tuple(dict.fromkeys(one.key for one in mine)), previous=previous, settings=settings)
 
 
 def known(context: Context, service: str, revision: str) -> Known | None:

@@ -196,7 +196,7 @@ def _service(context: Context, plan: Plan, component: str, asked: Asked) -> Serv
 
 def _back(own: Turn, plan: Plan, asked: Asked) -> list[str]:
     """Bring one service back."""
-    revision = plan.before.services.get(own.component)
+    revision = _before(plan, own.component, asked)
     ending = own.ecs.patiently(lambda: own.ecs.ending(own.service.name))
     if ending and revision is None:
         return [_gone(own)]
@@ -208,10 +208,18 @@ def _back(own: Turn, plan: Plan, asked: Asked) -> list[str]:
         return [f"{short(now)} was deployed meanwhile, and is left alone"]
     if revision is None:
         return [_taken_away(own, asked)]
-    return _returned(own, running, revision, plan, asked)
+    return _returned(own, running, revision, asked)
 
 
-def _returned(own: Turn, running: ServiceState, revision: str, plan: Plan, asked: Asked) -> list[str]:
+def _before(plan: Plan, component: str, asked: Asked) -> str | None:
+    """Return what served before the release: what its own deploy found, where somebody deployed another one after the plan was made."""
+    planned = plan.before.services.get(component)
+    if planned in asked.revisions or not asked.previous or asked.previous in asked.revisions:
+        return planned
+    return asked.previous
+
+
+def _returned(own: Turn, running: ServiceState, revision: str, asked: Asked) -> list[str]:
     context, name = own.context, own.service.name
     settings = dict(asked.settings) if difference.service_changes(running.document, asked.settings) else {}
     primary = running.primary
@@ -227,7 +235,7 @@ def _returned(own: Turn, running: ServiceState, revision: str, plan: Plan, asked
             records.left(context, name, left, to=revision)  # before the call: whoever comes after a kill must not come back to it
     ends = time.monotonic() + _LONGEST_SECONDS
     returned = returning.return_to(own, running, revision, settings, ends=ends)
-    story = _story(own, own.ecs.definition(revision), golden=known.golden if known is not None else "", plan=plan, asked=asked)
+    story = _story(own, own.ecs.definition(revision), golden=known.golden if known is not None else "", asked=asked)
     records.ended(context, story, deployment=returned.deployment, problem=returned.problem)
     if returned.problem:
         step = "Mend it, then run `trainshed release` again: it goes on with it."
@@ -235,11 +243,11 @@ def _returned(own: Turn, running: ServiceState, revision: str, plan: Plan, asked
     return [f"back to {short(revision)}"]
 
 
-def _story(own: Turn, definition: Definition, *, golden: str, plan: Plan, asked: Asked) -> Story:
+def _story(own: Turn, definition: Definition, *, golden: str, asked: Asked) -> Story:
     """Return what the ledger keeps of a revision that a release came back to; it is no part of that release."""
     found = unit.unit_of(definition.document)
     model = Model(uri=found.model.uri, run_id=found.model.run_id, sha256=found.model.sha256) if found.model is not None else None
-    left = next((one for one in asked.revisions if one != plan.before.services[own.component]), None)
+    left = next((one for one in asked.revisions if one != definition.arn), None)
     return Story(
         component=own.component,
         service=own.service.name,
