@@ -9,7 +9,13 @@ from enum import IntEnum
 from pathlib import Path
 
 PREFIX = "TRAINSHED_"
-_KEPT_FROM_CHILDREN = ("TRAINSHED_", "COV_CORE_", "PYTEST_")
+_REPOSITORY = (
+    *("GIT_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX"),
+    *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_QUARANTINE_PATH", "GIT_NAMESPACE", "GIT_SHALLOW_FILE", "GIT_GRAFT_FILE"),
+    *("GIT_REPLACE_REF_BASE", "GIT_NO_REPLACE_OBJECTS"),
+)
+"""What git sets for its hooks: it would have every git command speak of that repository, whichever folder it is told."""
+_KEPT_FROM_CHILDREN = ("TRAINSHED_", "COV_CORE_", "PYTEST_", *_REPOSITORY)
 
 
 class Tier(IntEnum):
@@ -31,7 +37,7 @@ def search_path() -> str:
 
 
 def child_environment() -> dict[str, str]:
-    """Return the environment for child processes: ours, without Trainshed's own variables."""
+    """Return the environment for child processes: ours, without Trainshed's own variables and those that name a git repository."""
     return {name: value for name, value in os.environ.items() if not name.startswith(_KEPT_FROM_CHILDREN)}
 
 

@@ -259,7 +259,10 @@ def _plan(  # noqa: PLR0913 - all that a version is decided from
 
 
 def _in_the_way(tag: str, seen: Tags, head: str) -> str:
-    """Say where a tag is that would be given, empty when it is nowhere, or only here and at the same commit."""
+    """Say which tag is in the way of a new one: of its name, but for one only here and at the same commit; or of its folder's name."""
+    folder = tag.rpartition("/")[0]
+    if folder in seen.commits():
+        return f"tag {folder} is in the way: git keeps no tag {tag} beside it ({seen.where(folder)})"
     commit, counts = seen.commits().get(tag), tag in seen.releases()
     if commit is None or (commit == head and not counts):
         return ""
@@ -328,5 +331,7 @@ def _require_taggable(context: Context, place: Remote | None, plans: Sequence[Un
     if not names:
         return
     git_tags.tagger(root)
+    if git_tags.signs(root):
+        git_tags.make(root, names[0], plans[0].head, "Can it be signed?", time=0)
     if place is not None:
         git_tags.require_pushable(root, place, names, plans[0].head)

@@ -18,7 +18,9 @@ _SHORT = 7
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # A checkout of another user (a container's workspace) is read too, and nobody's index is locked by our looking. A folder of the tree
 # that looks like a repository without a working tree is not taken for one: its configuration would run commands, its refs are the tree's.
-_OPTIONS = ("--no-optional-locks", "-c", "safe.directory=*", "-c", "safe.bareRepository=explicit", "-c", "core.fsmonitor=false")
+# No hook of the user runs: what we do is not the work that it guards, and it may wait for somebody.
+_NO_HOOKS = ("-c", "core.hooksPath=/dev/null")
+_OPTIONS = ("--no-optional-locks", "-c", "safe.directory=*", "-c", "safe.bareRepository=explicit", "-c", "core.fsmonitor=false", *_NO_HOOKS)
 
 
 @dataclass(frozen=True, kw_only=True)

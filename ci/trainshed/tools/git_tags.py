@@ -24,6 +24,8 @@ _KEPT = ("-c", "log.follow=false", "-c", "log.mailmap=false", "--no-replace-obje
 _REFERENCES = ("refname:strip=2", "objectname", "objecttype", "*objectname", "*objecttype", "taggername", "taggeremail")
 _PEELED = "^{}"
 _OURS = "trainshed-release"
+_TAGS_ALONE = ("--no-follow-tags", "--recurse-submodules=no")
+_FETCHED = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance")
 _QUIET = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
 _REFUSED = re.compile(
     r"authentication failed|could not read (?:username|password)|terminal prompts disabled|permission.{0,40}denied|access denied"
@@ -177,15 +179,50 @@ def tagger(root: Path) -> dict[str, str]:
 
 
 def make(root: Path, name: str, commit: str, message: str, *, time: int) -> str:
-    """Write an annotated tag that no name refers to yet; return its id. The same words give the same id.
+    """Write an annotated tag that no name refers to yet; return its id. Unsigned, the same words give the same id.
 
-    Nothing is left to be undone when it goes no further: git forgets what nobody refers to.
+    It is signed where git is told to (``tag.gpgSign``). Git names what it makes, so it works in a folder of its own with the objects of
+    this repository. Nothing is left to be undone when it goes no further: git forgets what nobody refers to.
+
+    Raises:
+        UsageError: git does not know who we are, or cannot sign.
     """
-    who = tagger(root)
-    named = git.run(root, "var", "GIT_COMMITTER_IDENT", check=True, environment=who).output.strip().rsplit(" ", 2)[0]
-    text = message.replace("\0", "").rstrip("\n")
-    content = f"object {commit}\ntype commit\ntag {name}\ntagger {named} {time} +0000\n\n{text}\n"
-    return _fed(root, content, "mktag", environment=who).output.strip()
+    asked = ("rev-parse", "--path-format=absolute", "--show-object-format", "--git-path", "objects")
+    form, objects = git.run(root, *asked, check=True).output.splitlines()
+    told = _settings_of_tags(root)
+    with tempfile.TemporaryDirectory(prefix="trainshed-tag-") as place:
+        git.run(root, "init", "--quiet", "--bare", "--template=", f"--object-format={form}", place, check=True)
+        environment = {"GIT_DIR": place, "GIT_OBJECT_DIRECTORY": objects, "GIT_COMMITTER_DATE": f"@{time} +0000", **tagger(root), **told}
+        text = message.replace("\0", "").rstrip("\n")
+        try:
+            _fed(root, f"{text}\n", "tag", "--cleanup=verbatim", "--file=-", name, commit, environment=environment)
+        except WorkFailed as error:
+            if not signs(root):
+                raise
+            step = "Give this agent the key, and let it be used without a question; or here: git config tag.gpgSign false"
+            raise UsageError(f"{root}: git is told to sign tags, and cannot: {error.message}", next_step=step) from error
+        return git.run(root, "rev-parse", "--verify", f"refs/tags/{name}", check=True, environment=environment).output.strip()
+
+
+def signs(root: Path) -> bool:
+    """Tell whether git is told to sign tags."""
+    asked = ("config", "--type=bool", "--get-regexp", r"^tag\.(gpgsign|forcesignannotated)$")
+    return any(line.endswith(" true") for line in git.run(root, *asked).output.splitlines())
+
+
+def _settings_of_tags(root: Path) -> dict[str, str]:
+    """Return the variables that tell git how tags are made here: in the folder of `make` the files of this repository are not read."""
+    told = git.run(root, "config", "--null", "--get-regexp", r"^(user|committer|gpg|tag)\.").output.split("\0")
+    return _handed([(key, value if found else "true") for key, found, value in (each.partition("\n") for each in told if each)])
+
+
+def _handed(told: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Return the variables that hand settings to one git process, after those that the environment hands to all."""
+    first = settings.git_settings()
+    handed = {"GIT_CONFIG_COUNT": str(first + len(told))}
+    for number, (key, value) in enumerate(told, first):
+        handed |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return handed
 
 
 def keep(root: Path, objects: Mapping[str, str], *, commit: str) -> None:
@@ -262,16 +299,20 @@ def _pushed(root: Path, remote: Remote, objects: Mapping[str, str], *options: st
     """Push without force; hooks of this folder and tags that happen to be reachable are left out."""
     refs = [f"{made}:refs/tags/{name}" for name, made in objects.items()]
     atomic = ("--atomic",) if len(refs) > 1 else ()
-    return _asked(root, remote, "push", "--porcelain", "--no-verify", "--no-follow-tags", *atomic, *options, _OURS, *refs)
+    return _asked(root, remote, "push", "--porcelain", "--no-verify", *_TAGS_ALONE, *atomic, *options, _OURS, *refs)
 
 
 def _rejected(
     root: Path, remote: Remote, outcome: Outcome, wanted: Mapping[str, str], there: Mapping[str, str] | None = None
 ) -> WorkFailed | UsageError | RemoteError:
     found = there if there is not None else remote_tags(root, remote) if _words(outcome) else {}
-    names = [name for name in wanted if name in found and (there is None or found[name] != wanted[name])]
-    other = {name: (found[name], _who(root, remote, name)) for name in names}
-    return taken_by(other, f"on {remote.shown}") if other else _failure(remote, outcome, "the tags were not pushed")
+    other = {name: found[name] for name in wanted if name in found and (there is None or found[name] != wanted[name])}
+    return taken_on(root, remote, other) if other else _failure(remote, outcome, "the tags were not pushed")
+
+
+def taken_on(root: Path, remote: Remote, commits: Mapping[str, str]) -> TagTaken:
+    """Return the error that says who has tags of the remote: commits by name."""
+    return taken_by({name: (commit, _who(root, remote, name)) for name, commit in commits.items()}, f"on {remote.shown}")
 
 
 def told(root: Path, remote: Remote | None, name: str) -> str:
@@ -294,14 +335,21 @@ def told(root: Path, remote: Remote | None, name: str) -> str:
 def _content(root: Path, remote: Remote, name: str, listed: str) -> str:
     """Fetch a tag that was listed, and return what it says."""
     own = next((line.partition("\t")[0] for line in listed.splitlines() if line.endswith(f"\trefs/tags/{name}")), "")
-    fetched = own and _asked(root, remote, "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", _OURS, f"refs/tags/{name}")
-    return git.run(root, "cat-file", "-p", own).output if fetched and fetched.code == 0 else ""
+    if not own:
+        return ""
+    fetched = _asked(root, remote, "fetch", *_FETCHED, _OURS, f"refs/tags/{name}")
+    if fetched.code != 0:
+        raise _failure(remote, fetched, f"tag {name} cannot be read")
+    return git.run(root, "cat-file", "-p", own).output
 
 
 def _who(root: Path, remote: Remote, name: str) -> str:
     """Return who made a tag of the remote."""
-    listed = _asked(root, remote, "ls-remote", "--quiet", _OURS, f"refs/tags/{name}")
-    found = re.search(r"^(?:tagger|committer) (.*) \d+ [+-]\d{4}$", _content(root, remote, name, listed.output), re.MULTILINE)
+    try:
+        said = told(root, remote, name)
+    except (RemoteError, UsageError):
+        return ""
+    found = re.search(r"^(?:tagger|committer) (.*) \d+ [+-]\d{4}$", said, re.MULTILINE)
     return found[1] if found else ""
 
 
@@ -331,10 +379,7 @@ def _asked(root: Path, remote: Remote, *arguments: str) -> Outcome:
         login = base64.b64encode((remote.token if ":" in remote.token else f"{user}:{remote.token}").encode()).decode()
         told |= {f"http.{place}.extraHeader": f"Authorization: Basic {login}", "http.followRedirects": "false"}
         hidden += [login, remote.token.rpartition(":")[2]]
-    first = settings.git_settings()
-    environment = {"GIT_CONFIG_COUNT": str(first + len(told)), **_QUIET}
-    for number, (key, value) in enumerate(told.items(), first):
-        environment |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    environment = {**_handed(list(told.items())), **_QUIET}
     return git.run(root, *arguments, environment=environment, secrets=hidden, limit=_REMOTE_SECONDS)
 
 

@@ -37,7 +37,7 @@ class Making:
         """
         if entry.state == journal.UNDOING:  # never finished any more, whatever arrives
             return False
-        return entry.decided or (DECIDED in entry.begun and tagging.pushed(self.room, entry.plan))
+        return entry.decided or (DECIDED in entry.begun and tagging.pushed(self.room, entry.plan, entry.manifest))
 
     def go_on(self, entry: Entry) -> Entry:
         """Do what is left of a release; undo it when a step fails before it is decided.
@@ -84,7 +84,7 @@ class Making:
         for step in reversed(steps.ALL):
             if step.undo is not None and step.name in entry.begun and step.needed(entry):
                 wrong += self._undone(entry, step, step.undo)
-        if not wrong and DECIDED in entry.begun and tagging.pushed(self.room, plan):
+        if not wrong and DECIDED in entry.begun and tagging.pushed(self.room, plan, entry.manifest):
             wrong.append(
                 f"its tag {', '.join(each.tag for each in plan.versions)} came to {self._remote} while it was undone: take it away there"
             )

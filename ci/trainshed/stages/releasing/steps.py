@@ -32,14 +32,9 @@ def stage(step: str) -> str:
     return f"release-{step}"
 
 
-def message(room: Room, entry: Entry) -> str:
-    """Return the message of the release's tags: its notes, and the digest by which its manifest is found."""
-    told = notes.notes(composing.of(room.there, entry.manifest)).rstrip()
-    return f"{told}\n\nmanifest: {entry.manifest}\n"
-
-
 def _tag(room: Room, entry: Entry) -> Report:
-    return tagging.tag(room, entry.plan, message=message(room, entry))
+    told = notes.notes(composing.of(room.there, entry.manifest))
+    return tagging.tag(room, entry.plan, notes=told, manifest=entry.manifest)
 
 
 def _record(room: Room, entry: Entry) -> Report:
@@ -66,7 +61,7 @@ _TABLE = (
         undo=lambda room, entry: serving.undo(room, entry.plan),
         needed=lambda entry: bool(entry.plan.services),
     ),
-    Step(name=DECIDED, do=_tag, undo=lambda room, entry: tagging.undo(room, entry.plan)),
+    Step(name=DECIDED, do=_tag, undo=lambda room, entry: tagging.undo(room, entry.plan, entry.manifest)),
     Step(name="record", do=_record),
 )
 ALL: tuple[Step, ...] = tuple(sorted(_TABLE, key=lambda step: STEPS.index(step.name)))

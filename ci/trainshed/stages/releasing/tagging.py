@@ -19,27 +19,37 @@ from trainshed.tools import git, git_tags
 from trainshed.tools.git_tags import Remote
 
 STAGE = "release-tag"
+_LINE = "manifest: {digest}"
 
 
-def tag(room: Room, plan: Plan, *, message: str) -> Report:
+def tag(room: Room, plan: Plan, *, notes: str, manifest: str) -> Report:
     """Give the commit its tags, all or none; done already, it is found done.
 
+    Args:
+        room: the two rooms of the release.
+        plan: of the release.
+        notes: what the message of the tags begins with.
+        manifest: the digest of the release's manifest, which the message ends with.
+
     Raises:
-        TagTaken: a tag is there for another commit; it says who made it.
+        TagTaken: a tag is there for another commit, or another release; it says who made it.
         UsageError: the remote takes no tags from us, or git does not know who we are.
         PushUnknown: whether they arrived cannot be known now: neither undo nor go on before `pushed` answers.
         RemoteError: they did not arrive.
     """
     root, remote = _root(room), versioning.remote(room.there)
-    given = _given(room, plan, remote)
+    given = _given(room, plan, manifest, remote)
     if not given:
         _require_free(room, plan, remote)
         time = int(datetime.fromisoformat(plan.created).timestamp())
+        message = f"{notes.rstrip()}\n\n{_LINE.format(digest=manifest)}\n"
         objects = {each.tag: git_tags.make(root, each.tag, plan.commit, message, time=time) for each in plan.versions}
         if remote is None:
             git_tags.keep(root, objects, commit=plan.commit)
         else:
             given = not git_tags.push(root, remote, objects, plan.commit)
+            if given and not _given(room, plan, manifest, remote):
+                raise git_tags.taken_on(root, remote, dict.fromkeys(objects, plan.commit))
             _name_here(room, objects, plan.commit)
     if remote is None:
         room.there.console.line("this repository has no remote: the tags are only here")
@@ -49,40 +59,54 @@ def tag(room: Room, plan: Plan, *, message: str) -> Report:
     return Report(stage=STAGE, results=results)
 
 
-def undo(room: Room, plan: Plan) -> list[str]:
+def undo(room: Room, plan: Plan, manifest: str) -> list[str]:
     """Undo what was done before the decision, which is nothing: a tag that nobody has needs no undoing.
 
     Raises:
         WorkFailed: the tags are given, so that the release is decided and cannot be undone.
         RemoteError: that cannot be known now.
     """
-    if pushed(room, plan):
-        names = ", ".join(each.tag for each in plan.versions)
-        message = f"tag {names} is on {_place(versioning.remote(room.there))}: release {plan.name} is decided"
+    if pushed(room, plan, manifest):
+        tags = ", ".join(each.tag for each in plan.versions)
+        message = f"tag {tags} is on {_place(versioning.remote(room.there))}: release {plan.name} is decided"
         raise WorkFailed(message, next_step="Release anew: it is finished. To go back, `trainshed rollback --release` an earlier one.")
     return []
 
 
-def pushed(room: Room, plan: Plan) -> bool:
+def pushed(room: Room, plan: Plan, manifest: str) -> bool:
     """Tell whether the release is decided: the remote has its tags, whoever heard of it; without a remote, this repository.
+
+    A tag of the same name and commit that names another manifest, or none, is somebody else's, and decides nothing here.
 
     Raises:
         UsageError: the remote lets us not in.
         RemoteError: it cannot be asked.
     """
-    return _given(room, plan, versioning.remote(room.there))
+    return _given(room, plan, manifest, versioning.remote(room.there))
 
 
-def _given(room: Room, plan: Plan, remote: Remote | None) -> bool:
-    there = _commits(room, remote)
-    return all(there.get(each.tag) == plan.commit for each in plan.versions)
+def names(told: str, commit: str, manifest: str) -> bool:
+    """Tell whether a tag, as `git_tags.told` returns it, is of a commit and names a manifest."""
+    lines = told.splitlines()
+    return f"object {commit}" in lines and _LINE.format(digest=manifest) in lines
+
+
+def _given(room: Room, plan: Plan, manifest: str, remote: Remote | None) -> bool:
+    there, tags = _commits(room, remote), [each.tag for each in plan.versions]
+    if any(there.get(name) != plan.commit for name in tags):
+        return False
+    return all(names(git_tags.told(_root(room), remote, name), plan.commit, manifest) for name in tags)
 
 
 def _require_free(room: Room, plan: Plan, remote: Remote | None) -> None:
     """Refuse a tag that is here for another commit, before anybody gets one that differs."""
     local = git_tags.tags(_root(room))
-    names = [each.tag for each in plan.versions]
-    taken = {name: (local[name].commit, local[name].tagger) for name in names if name in local and local[name].commit != plan.commit}
+    wanted = [each.tag for each in plan.versions]
+    taken = {
+        name: (local[name].commit, local[name].tagger)
+        for name in wanted
+        if name in local and (remote is None or local[name].commit != plan.commit)
+    }
     if taken:
         raise git_tags.taken_by(taken, "here" if remote is None else f"here, and not on {remote.shown},")
 

@@ -6,10 +6,8 @@ from trainshed import settings
 from trainshed.errors import UsageError
 from trainshed.releases.manifest import Manifest
 from trainshed.stages.context import Context
-from trainshed.stages.releasing import standing
+from trainshed.stages.releasing import standing, tagging
 from trainshed.tools import git_tags
-
-_LINE = "manifest: {digest}"
 
 
 def require(context: Context, manifest: Manifest) -> None:
@@ -38,5 +36,4 @@ def _tagged(context: Context, manifest: Manifest) -> bool:
     root, wanted = context.config.project.root, context.config.release
     remote = git_tags.remote(root, wanted.remote, token=settings.variable(wanted.token_env) or "")
     told = [git_tags.told(root, remote, tag) for tag in manifest.tags]
-    line = _LINE.format(digest=manifest.digest)
-    return bool(told) and all(f"object {manifest.commit}" in each.splitlines() and line in each.splitlines() for each in told)
+    return bool(told) and all(tagging.names(each, manifest.commit, manifest.digest) for each in told)

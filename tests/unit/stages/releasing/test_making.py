@@ -188,7 +188,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(planning, "planned", lambda *_, **__: made.planned())
     monkeypatch.setattr(admission, "require", admitted)
     monkeypatch.setattr(steps, "ALL", tuple(made.step(each) for each in steps.ALL))
-    monkeypatch.setattr(tagging, "pushed", lambda _, plan: made.has.get("tag") == plan.id)
+    monkeypatch.setattr(tagging, "pushed", lambda _room, plan, _manifest: made.has.get("tag") == plan.id)
     monkeypatch.setattr(composing, "manifest", lambda _, plan, __: plan.id)
     monkeypatch.setattr(composing, "keep", lambda _, told: f"sha256:{told}")
     monkeypatch.setattr(composing, "of", lambda _, digest: digest)
