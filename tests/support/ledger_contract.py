@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from trainshed import owner
 from trainshed.errors import Interrupted, RemoteError, WorkFailed
-from trainshed.ledger import filling, leases, lineage, tables
+from trainshed.ledger import filling, graph, leases, lineage, tables
 from trainshed.ledger.database import Database
 from trainshed.ledger.records import Verdict, details
 from trainshed.ledger.store import Ledger
@@ -355,6 +355,17 @@ class LedgerContract:
         assert {"image", "revision", "service"} <= {node.kind for node in found.nodes}
         assert len(found.nodes) == 5
         assert found.left_out[image[0]] >= 28
+
+    def test_a_service_is_found_by_its_name_after_years_of_images_that_bear_it(
+        self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ledger.record_event("deployment", "prod", "predictor", ARN, {"component": "predictor", "digest": TWO, "state": "good"})
+        monkeypatch.setattr(graph, "_FOUND_AT_MOST", 3)
+        for number in range(4):
+            made = {"input_digest": f"sha256:{number:064}", "digest": f"sha256:{number + 9:064}"}
+            ledger.record_image(component="predictor", repository="r", manifest={}, seconds=1, **made)
+        assert "prod/predictor" in {node.id for node in ledger.nodes("predictor")}
+        assert {node.kind for node in ledger.nodes("predictor", kind="input")} == {"input"}
 
     def test_a_record_of_any_shape_is_kept_whatever_its_lineage(self, ledger: Ledger) -> None:
         fields = ("images", "run_id", "version_id", "artifacts", "model", "digest", "done", "tags", "commit", "sha256", "uri", "component")

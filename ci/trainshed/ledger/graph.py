@@ -104,22 +104,34 @@ def walk(connection: sa.Connection, starts: Iterable[Node], *, up: bool, limit: 
     )
 
 
-def find(connection: sa.Connection, text: str, *, tier: int) -> list[Node]:
-    """Return the nodes that a text means: by id, by name, by the beginning of a digest or commit."""
+def find(connection: sa.Connection, text: str, *, kind: str | None, tier: int) -> list[Node]:
+    """Return the nodes that a text means, of one kind if asked: by id, by name, by the beginning of a digest or commit.
+
+    Of too many, those are left out that are told of last: years of images bear the name of the one service that runs them.
+    """
     text = text.strip()
     digest = text.rpartition("@")[2] if "@sha256:" in text else text
-    exact = sorted({text, digest, text.upper() if text.lower().startswith("cve-") else text})
+    exact = sorted({text, digest, *_advisory(text)})
     conditions: list[sa.ColumnElement[bool]] = [nodes.c.id.in_(exact), nodes.c.label.in_(exact)]
     if _PREFIX.fullmatch(digest.lower()):
         plain = digest.lower().removeprefix("sha256:")
         begins = (f"sha256:{plain}",) if digest.lower() != plain else (plain, f"sha256:{plain}")
         conditions += [sa.and_(nodes.c.id >= each, nodes.c.id < f"{each}{_LAST}") for each in begins]
+    asked = [nodes.c.tier >= tier, *([nodes.c.kind == kind] if kind is not None else [])]
+    rank = sa.case({one: number for number, one in enumerate(lineage.KINDS)}, value=nodes.c.kind, else_=len(lineage.KINDS))
     keys: set[int] = set()
     for condition in conditions:  # one after the other: each is one range of an index
-        wanted = sa.select(nodes.c.key).where(condition, nodes.c.tier >= tier)
-        keys.update(connection.execute(wanted.order_by(nodes.c.created.desc()).limit(_FOUND_AT_MOST)).scalars())
+        wanted = sa.select(nodes.c.key).where(condition, *asked)
+        keys.update(connection.execute(wanted.order_by(rank, nodes.c.created.desc()).limit(_FOUND_AT_MOST)).scalars())
     found = _nodes(connection, keys, tier=tier).values()
     return sorted(found, key=lambda node: (lineage.KINDS.index(node.kind) if node.kind in lineage.KINDS else len(lineage.KINDS), node.id))
+
+
+def _advisory(text: str) -> Iterator[str]:
+    """Yield how those who keep lists of weaknesses write a name of theirs, however it is written here."""
+    authority, dash, rest = text.partition("-")
+    if dash and authority.isalpha():
+        yield f"{authority.upper()}-{rest.lower() if authority.upper() == 'GHSA' else rest.upper()}"
 
 
 class _Reached:

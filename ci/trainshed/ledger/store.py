@@ -32,23 +32,25 @@ class Ledger:
     those of its own tier or above; what only explains or orders (images, durations) is taken from all.
     """
 
-    def __init__(self, database: Database, tier: Tier) -> None:
+    def __init__(self, database: Database, tier: Tier, *, keeps: bool = True) -> None:
         self._database = database
         self._tier = tier
+        self._keeps = keeps
 
     @classmethod
-    def open(cls, url: str, *, tier: Tier) -> Self:
+    def open(cls, url: str, *, tier: Tier, keeps: bool = True) -> Self:
         """Open a ledger, making it or bringing it up to date first.
 
         Args:
             url: ``sqlite:///FILE`` or ``postgresql://USER:PASSWORD@HOST/DATABASE``.
             tier: how far the records of this process can be trusted.
+            keeps: False for a dry run: what is recorded is forgotten at once.
 
         Raises:
             UsageError: the address is no such URL, the file is no ledger or may not be written, or the ledger is newer than this code.
             RemoteError: the database cannot be reached; the message masks the password.
         """
-        return cls(Database(url), tier)
+        return cls(Database(url), tier, keeps=keeps)
 
     def close(self) -> None:
         """Close the connections."""
@@ -125,6 +127,8 @@ class Ledger:
 
     def attach(self, digest: str, kind: str, content: bytes) -> None:
         """Keep a file that belongs to a digest (``kind`` such as ``sbom``), in place of the former one of this tier."""
+        if not self._keeps:
+            return
         mine = (attachments.c.digest == digest, attachments.c.kind == kind, attachments.c.tier == int(self._tier))
         with self._database.write() as connection:
             connection.execute(self._database.insert_new(attachments, self._new(digest=digest, kind=kind, content=b"")))
@@ -222,6 +226,14 @@ class Ledger:
             rows = connection.execute(wanted.order_by(events.c.id.desc()).limit(limit)).all()
         return [_event(row) for row in rows]
 
+    def latest_events(self, kind: str, environment: str, name: str) -> list[Event]:
+        """Return the newest event of each key by the own tier or above, the newest first: how each stands, without how it came to be."""
+        mine = (events.c.kind == kind, events.c.environment == environment, events.c.name == name, events.c.tier >= int(self._tier))
+        last = sa.select(sa.func.max(events.c.id)).where(*mine).group_by(events.c.key)
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(events).where(events.c.id.in_(last)).order_by(events.c.id.desc())).all()
+        return [_event(row) for row in rows]
+
     def newest_events(self, kind: str, keys: Iterable[str]) -> dict[str, Event]:
         """Return the newest event of each key, in whatever environment it happened, by the own tier or above."""
         newest: dict[str, Event] = {}
@@ -245,14 +257,14 @@ class Ledger:
         with self._database.read() as connection:
             return graph.walk(connection, starts, up=up, limit=limit, tier=int(self._tier))
 
-    def nodes(self, text: str) -> list[Node]:
-        """Return what a text may mean, what serves first.
+    def nodes(self, text: str, *, kind: str | None = None) -> list[Node]:
+        """Return what a text may mean, of one kind if asked, what serves first.
 
         It is an id, a name (of a service, pipeline, component, run, release, tag or finding), a reference ``…@sha256:…``, or the
         beginning of a digest or commit of seven characters or more.
         """
         with self._database.read() as connection:
-            return graph.find(connection, text, tier=int(self._tier))
+            return graph.find(connection, text, kind=kind, tier=int(self._tier))
 
     def _verdicts(self, *conditions: sa.ColumnElement[bool], limit: int | None = None) -> Iterator[Verdict]:
         """Yield the verdicts of the own tier or above, the newest first."""
@@ -275,6 +287,8 @@ class Ledger:
 
     def _record(self, table: sa.Table, project: Callable[[sa.Connection], None], **values: Any) -> None:  # noqa: ANN401 - the columns
         """Write a record, and in the same transaction what it tells of the lineage."""
+        if not self._keeps:
+            return
         with self._database.write() as connection:
             connection.execute(table.insert().values(self._new(**values)))
             project(connection)

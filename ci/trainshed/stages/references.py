@@ -9,7 +9,6 @@ from typing import Any
 
 from trainshed import formats
 from trainshed.errors import RemoteError, UsageError
-from trainshed.ledger.records import Event
 from trainshed.pipelines.lock import Lock
 from trainshed.reports import manifest
 from trainshed.settings import Tier
@@ -153,7 +152,7 @@ class References:
 
     def _in_ledger(self, name: str, key: str, value: str | None) -> tuple[Mapping[str, Any], str] | None:
         """Return the newest upload of a build of CI for the commit or branch."""
-        for event in self._uploads(name) if value else ():
+        for event in upload.recorded(self._context, name) if value else ():
             told = event.document
             same = told.get(key) == value or (key == "branch" and told.get("change_branch") == value)
             if event.tier >= Tier.PULL_REQUEST and same and not told.get("dirty") and told.keys() >= _NEEDED:
@@ -161,14 +160,6 @@ class References:
                 shown = finding.short(value) if key == "commit" else value
                 return told, f"version {told['version']}, uploaded for {key} {shown}{by}"
         return None
-
-    def _uploads(self, name: str) -> list[Event]:
-        context = self._context
-        if not context.has_ledger:
-            return []
-        events = context.ledger.events(upload.EVENT, context.config.environment.name, name)
-        gone = upload.deleted(context, name) if events else frozenset()
-        return [event for event in events if event.document.get("version_id") not in gone]
 
     def _in_jenkins(self, name: str, *, of_commit: bool) -> tuple[Mapping[str, Any], str] | None:
         """Return what the newest green build that uploaded the pipeline to this environment says of it."""

@@ -15,6 +15,7 @@ from typing import Any
 from trainshed import files, settings
 from trainshed.errors import Interrupted, TrainshedError, UsageError, WorkFailed
 from trainshed.ledger.leases import Lease
+from trainshed.ledger.records import Event
 from trainshed.pipelines import content, documents, templates, verify
 from trainshed.pipelines.lock import Lock, lock_digest
 from trainshed.results import Report, Result, Status, failed
@@ -143,6 +144,15 @@ def turn(context: Context, name: str, pipeline: str, *, deadline: float | None =
 def deleted(context: Context, name: str) -> frozenset[str]:
     """Return the ids of a pipeline's versions that an undone release took away from the environment."""
     return frozenset(event.key for event in context.ledger.events(DELETED, context.config.environment.name, name))
+
+
+def recorded(context: Context, name: str) -> list[Event]:
+    """Return what the ledger knows of a pipeline's uploads, the newest first, but for versions that an undone release took away."""
+    if not context.has_ledger:
+        return []
+    events = context.ledger.events(EVENT, context.config.environment.name, name)
+    gone = deleted(context, name) if events else frozenset()
+    return [event for event in events if event.document.get("version_id") not in gone]
 
 
 def ready(context: Context, sdks: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,12 +13,14 @@ from trainshed.local.services import PREDICTION, REGISTRY
 from trainshed.results import Report, Result, Status
 from trainshed.services.unit import unit_of
 from trainshed.stages import locking
+from trainshed.stages.recurring import Mark
 from trainshed.stages.releasing import journal
 from trainshed.stages.releasing.room import Room
 from trainshed.stages.standing import telling
 from trainshed.stages.status import status
 from trainshed.stages.upload import digest_of
-from trainshed.tools.kubeflow_records import NotFound, Version
+from trainshed.tools.git_tags import Remote
+from trainshed.tools.kubeflow_records import Denied, NotFound, RecurringRun, Trigger, Version
 
 pytestmark = pytest.mark.sockets
 
@@ -179,8 +182,14 @@ class Kubeflow:
 
     def __init__(self) -> None:
         self.versions: dict[str, Version] = {}
+        self.schedules: list[RecurringRun] | RemoteError = []
         self.away: RemoteError | None = None
         self.asked = 0
+
+    def recurring_runs(self) -> list[RecurringRun]:
+        if isinstance(self.schedules, RemoteError):
+            raise self.schedules
+        return self.schedules
 
     def version(self, pipeline_id: str, version_id: str) -> Version:
         self.asked += 1
@@ -228,6 +237,44 @@ def test_a_kubeflow_that_does_not_answer_is_asked_once_and_hides_no_service(serv
     assert (kubeflow.asked, service.status) == (1, Status.DONE)
     assert {other(report, name).exit_code for name in ("training", "scoring")} == {5}
     assert report.exit_code == 5
+
+
+def test_a_version_that_an_undone_release_took_away_is_not_missed(serving: Desk) -> None:
+    with_pipelines(serving, "training")
+    told = {"pipeline_id": "p", "version_id": "undone", "version": "v1.4.0", "content_digest": f"sha256:{'7' * 64}"}
+    serving.context.ledger.record_event("upload", "local", "training", told["content_digest"], told)
+    assert other(status(serving.context), "training").cause == "drifted"
+    serving.context.ledger.record_event("version-deleted", "local", "training", "undone", {"version": "v1.4.0"})
+    found = other(status(serving.context), "training")
+    assert (found.status, found.details["version"]) == (Status.DONE, "main-1")
+
+
+def scheduled(desk: Desk, version: str, *, pipeline: str = "training", project: str = "") -> RecurringRun:
+    own = project or desk.context.config.project.name
+    mark = Mark(project=own, environment="local", pipeline=pipeline, schedule="nightly")
+    trigger = Trigger(cron="0 0 2 * * *")
+    return RecurringRun(id="1", name="nightly", enabled=True, trigger=trigger, pipeline_id="p", version_id=version, description=str(mark))
+
+
+def test_a_schedule_of_a_version_that_is_gone_is_drift_of_its_own_pipeline(serving: Desk) -> None:
+    kubeflow = with_pipelines(serving, "training", "scoring")
+    hosted = replace(serving.context.config.environment.kubeflow, host="https://kubeflow.example")
+    serving.context.config = replace(serving.context.config, environment=replace(serving.context.config.environment, kubeflow=hosted))
+    latest = replace(scheduled(serving, "", pipeline="scoring"), id="2")
+    foreign = scheduled(serving, "gone", pipeline="scoring", project="other")
+    kubeflow.schedules = [scheduled(serving, "training"), latest, foreign, replace(foreign, description="somebody's own")]
+    report = status(serving.context)
+    assert [other(report, name).details["schedules"] for name in ("training", "scoring")] == [1, 1]
+    assert report.exit_code == 0
+    kubeflow.schedules = [scheduled(serving, "gone"), latest]
+    report = status(serving.context)
+    assert other(report, "training").details["drift"] == ["schedule nightly runs version gone, which is gone from Kubeflow"]
+    assert other(report, "scoring").status is Status.DONE
+    kubeflow.schedules = Denied("the account may not list them")
+    report = status(serving.context)
+    assert report.exit_code == 0
+    notes = [note for name in ("scoring", "training") for note in other(report, name).details["notes"]]
+    assert notes == ["schedules are not known: the account may not list them"]
 
 
 def test_an_image_that_is_gone_from_the_registry_is_drift_of_all_who_refer_to_it(serving: Desk) -> None:
@@ -295,6 +342,32 @@ def test_a_moved_tag_and_a_service_that_serves_something_else_since_are_drift(se
     assert since.startswith("answer: answer:2 serves since ")
     assert since.endswith("the release has answer:1")
     assert "`trainshed rollback --release v1.4.0`" in told.message
+
+
+@pytest.mark.parametrize(
+    ("remote", "drift", "note"),
+    [
+        ({"v1.4.0": released.COMMIT}, "", ""),
+        ({}, "tag v1.4.0 is gone from the remote", ""),
+        ({"v1.4.0": "b" * 40}, f"tag v1.4.0 names commit {'b' * 40} on the remote, the release is of {released.COMMIT}", ""),
+        (RemoteError("it does not answer"), "", "the remote's tags are not known: it does not answer"),
+    ],
+)
+def test_the_tag_on_the_remote_is_compared_too(
+    serving: Desk, monkeypatch: pytest.MonkeyPatch, remote: dict[str, str] | RemoteError, drift: str, note: str
+) -> None:
+    def tags(*_: object) -> dict[str, str]:
+        if isinstance(remote, RemoteError):
+            raise remote
+        return remote
+
+    release(serving, monkeypatch)
+    monkeypatch.setattr("trainshed.tools.git_tags.remote", lambda *_, **__: Remote(name="origin", url="https://git.example/x"))
+    monkeypatch.setattr("trainshed.tools.git_tags.remote_tags", tags)
+    report = status(serving.context)
+    told = other(report, "release")
+    assert (told.details["drift"], told.details["notes"]) == ([drift] if drift else [], [note] if note else [])
+    assert report.exit_code == (1 if drift else 0)
 
 
 def test_a_release_that_nobody_finished_is_drift(serving: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

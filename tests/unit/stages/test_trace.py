@@ -210,6 +210,16 @@ def test_a_name_of_too_many_things_is_refused_with_a_list(context: Context) -> N
     kinds(trace(context, ["run:many-3"]), "run")
 
 
+def test_a_tag_is_the_release_and_not_each_of_its_many_versions(context: Context) -> None:
+    for number in range(8):
+        context.ledger.record_event(
+            "upload", "prod", f"many-{number}", f"d-{number}", {"version": "v1.4.0", "version_id": f"many-{number}"}
+        )
+    kinds(trace(context, ["v1.4.0"]), "release")
+    kinds(trace(context, ["version:many-3"]), "version")
+    kinds(trace(context, ["ghsa-AAAA-bbbb-cccc"]), "finding")
+
+
 def test_one_way_is_followed_and_a_limit_is_told(context: Context) -> None:
     assert "commit" not in kinds(trace(context, [IMAGE], direction="down"), "image")
     assert "service" not in kinds(trace(context, [IMAGE], direction="up"), "image")

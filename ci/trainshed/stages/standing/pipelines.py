@@ -40,7 +40,7 @@ class _Look:
         self._notes: list[str] = []
 
     def result(self, name: str) -> Result:
-        event = self._believed(name)
+        event = next(iter(upload.recorded(self._context, name)), None)
         if event is None:
             return telling.absent(KIND, name, "never uploaded")
         told = event.document
@@ -60,12 +60,6 @@ class _Look:
             raise
         step = f"`trainshed upload {name}` and `trainshed schedule {name}` bring it back, from the commit that it is of."
         return telling.compared(KIND, name, "is there as it was uploaded", details, step)
-
-    def _believed(self, name: str) -> Event | None:
-        if not self._context.has_ledger:
-            return None
-        events = self._context.ledger.events("upload", self._context.config.environment.name, name, limit=1)
-        return events[0] if events else None
 
     def _drift(self, event: Event) -> list[str]:
         told = event.document

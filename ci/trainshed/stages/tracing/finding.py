@@ -66,14 +66,14 @@ def named(context: Context, text: str) -> list[Node]:
     kind, _, rest = text.partition(":")
     own = _looked_up(ledger, text)
     if kind in lineage.KINDS and rest:
-        own = [*own, *(node for node in _looked_up(ledger, rest) if node.kind == kind and node not in own)]
+        own = list(dict.fromkeys([*own, *_looked_up(ledger, rest, kind)]))
     return _meant(own, f"{context.config.environment.name}/")
 
 
-def _looked_up(ledger: Ledger, text: str) -> list[Node]:
+def _looked_up(ledger: Ledger, text: str, kind: str | None = None) -> list[Node]:
     nodes: dict[Node, None] = {}
     for spelling in _spellings(text):
-        nodes |= dict.fromkeys(ledger.nodes(spelling))
+        nodes |= dict.fromkeys(ledger.nodes(spelling, kind=kind))
     return list(nodes)
 
 
@@ -89,6 +89,10 @@ def _spellings(text: str) -> Iterator[str]:
 
 
 def _meant(nodes: Sequence[Node], here: str) -> list[Node]:
+    """Choose: a release's tag is also what each of its versions is called, and a service's name what each of its images is."""
+    releases = [node for node in nodes if node.kind == lineage.RELEASE]
+    if releases and all(node.kind in {lineage.RELEASE, lineage.VERSION} for node in nodes):
+        return releases
     names = [node for node in nodes if node.kind in _NAMES]
     own = [node for node in names if node.kind in _IN_PLACES and node.id.startswith(here)]
     places = own or [node for node in names if node.kind in _IN_PLACES]
