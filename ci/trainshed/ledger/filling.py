@@ -47,11 +47,12 @@ def _write(connection: sa.Connection, rows: list[Any], project: Callable[[Any], 
             if edge.relation in lineage.CHANGING or mark not in known:
                 known.add(mark)
                 told.append(edge)
-        for edge in graph.without_made(connection, told, tier=row.tier) if project is _of_lock else told:
+        made = any(map(graph.made, told))
+        for edge in graph.without_made(connection, told, tier=row.tier) if made else told:
             edges[edge, row.tier] = {**graph.row_of(edge), **same}
             for named in (*graph.rows_of(edge.source), *graph.rows_of(edge.target)):
                 nodes.setdefault((named["key"], named["label"], row.tier), {**named, **same})
-        if project is _of_lock:  # the next one's inputs may be this one's
+        if made:  # the next one's inputs may be this one's
             graph.write_rows(connection, list(nodes.values()), list(edges.values()))
             nodes, edges = {}, {}
     graph.write_rows(connection, list(nodes.values()), list(edges.values()))

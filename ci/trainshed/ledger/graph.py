@@ -42,8 +42,11 @@ def key_of(node: Node) -> int:
 def write(connection: sa.Connection, told: Sequence[Edge], *, tier: int, created: _Time) -> None:
     """Write edges and their nodes; what is known already is left alone, and of what changes the newest counts.
 
+    Of the edges commit → input those are left out whose input another commit has made already.
+
     Rows are written in the order of their keys, so that two who write the same never wait for each other in a circle.
     """
+    told = without_made(connection, told, tier=tier)
     if not told:
         return
     named = {(row["key"], row["label"]): row for edge in told for end in (edge.source, edge.target) for row in rows_of(end)}
@@ -77,10 +80,10 @@ def write_findings(  # noqa: PLR0913 - what a scan tells, and who it is told by
 def without_made(connection: sa.Connection, told: Iterable[Edge], *, tier: int) -> list[Edge]:
     """Leave those edges commit → input out whose input a commit of this tier or one above has made: the first that was green with it."""
     told = list(told)
-    inputs = {key_of(edge.target) for edge in told if _made(edge)}
+    inputs = {key_of(edge.target) for edge in told if made(edge)}
     wanted = (_among(connection, edges.c.target, inputs), edges.c.relation == lineage.MADE, edges.c.tier >= tier)
     known = set(connection.execute(sa.select(edges.c.target).where(*wanted)).scalars()) if inputs else set()
-    return [edge for edge in told if not (_made(edge) and key_of(edge.target) in known)]
+    return [edge for edge in told if not (made(edge) and key_of(edge.target) in known)]
 
 
 def walk(connection: sa.Connection, starts: Iterable[Node], *, up: bool, limit: int, tier: int) -> Graph:
@@ -265,5 +268,6 @@ def _among(connection: sa.Connection, column: sa.Column[int], keys: Iterable[int
     return column == sa.any_(sa.literal(sorted(keys), sa.ARRAY(sa.BigInteger)))
 
 
-def _made(edge: Edge) -> bool:
+def made(edge: Edge) -> bool:
+    """Tell whether an edge leads from a commit to the input that it made."""
     return edge.relation == lineage.MADE and edge.target.kind == lineage.INPUT

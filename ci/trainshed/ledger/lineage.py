@@ -200,8 +200,15 @@ def complete(details: Mapping[str, Any]) -> bool:
 
 
 def edges_of_event(kind: str, environment: str, name: str, key: str, document: Mapping[str, Any]) -> list[Edge]:
-    """Return what an event tells: an upload, run, model, deployment or release; nothing of any other kind."""
-    of = {"upload": _of_upload, "run": _of_run, "model": _of_model, "deployment": _of_deployment, "release": _of_release}.get(kind)
+    """Return what an event tells: a lock of some components, an upload, run, model, deployment or release; nothing of any other kind."""
+    of = {
+        "lock": lambda event: _of_lock(event.document),
+        "upload": _of_upload,
+        "run": _of_run,
+        "model": _of_model,
+        "deployment": _of_deployment,
+        "release": _of_release,
+    }.get(kind)
     if of is None:
         return []
     return list(_known(of(_Event(_clean(environment), _clean(name), _clean(key), document))))

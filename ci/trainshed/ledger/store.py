@@ -175,11 +175,14 @@ class Ledger:
     def record_lock(self, plan_digest: str, commit: str, branch: str, document: Mapping[str, Any]) -> None:
         """Keep the lock of a green tree. ``commit`` and ``branch`` are empty outside of a repository."""
         told = lineage.edges_of_lock(document)
-
-        def project(connection: sa.Connection) -> None:
-            self._project(connection, graph.without_made(connection, told, tier=int(self._tier)))
-
-        self._record(locks, project, plan_digest=plan_digest, commit_id=commit, branch=branch, document=document)
+        self._record(
+            locks,
+            lambda connection: self._project(connection, told),
+            plan_digest=plan_digest,
+            commit_id=commit,
+            branch=branch,
+            document=document,
+        )
 
     def lock(self, *, commit: str | None = None, branch: str | None = None) -> dict[str, Any] | None:
         """Return the newest lock of the own tier or above, of one commit or branch when asked."""

@@ -17,6 +17,8 @@ from trainshed.stages.survey import Survey, survey
 from trainshed.stages.work import Work
 from trainshed.tools import git
 
+EVENT = "lock"
+"""What the ledger keeps of a lock of some components."""
 _UNKNOWN = "not known to the lock"
 
 
@@ -28,7 +30,8 @@ def path(context: Context) -> Path:
 def settle(context: Context, work: Work, report: Report) -> Lock | None:
     """Write the lock for a green report; take an old one away after any other.
 
-    The ledger keeps the lock of the whole tree only: one of some components is never what a commit or a branch stands for.
+    The lock of the whole tree alone is what a commit or a branch stands for; of one of some components the ledger keeps where its
+    images come from.
     """
     if report.exit_code or report.status != "green":
         path(context).unlink(missing_ok=True)
@@ -44,6 +47,8 @@ def settle(context: Context, work: Work, report: Report) -> Lock | None:
     written = locks.write(path(context), lock)
     if whole and (written or not _recorded(context, lock, head)):
         context.ledger.record_lock(lock.plan_digest, head.commit or "", head.branch or "", lock.document())
+    if not whole and (written or not _part_recorded(context, lock)):
+        context.ledger.record_event(EVENT, context.config.environment.name, lock.project, locks.lock_digest(lock), lock.document())
     return lock
 
 
@@ -51,6 +56,11 @@ def _recorded(context: Context, lock: Lock, head: git.Head) -> bool:
     """Tell whether the ledger has this lock: it may have been lost, or the file was written for the named components first."""
     known = context.ledger.lock(commit=head.commit or "", branch=head.branch or "")
     return known is not None and known.get("plan_digest") == lock.plan_digest and set(known.get("images", ())) == set(lock.images)
+
+
+def _part_recorded(context: Context, lock: Lock) -> bool:
+    events = context.ledger.events(EVENT, context.config.environment.name, lock.project, locks.lock_digest(lock))
+    return any((event.document.get("commit"), event.document.get("dirty")) == (lock.commit, lock.dirty) for event in events)
 
 
 def current(context: Context) -> Lock:

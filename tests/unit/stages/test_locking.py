@@ -70,6 +70,15 @@ def test_the_lock_of_some_components_is_a_file_but_never_the_lock_of_the_commit(
     assert recorded(context) is None
 
 
+def test_what_is_locked_of_some_components_leads_to_its_commit_and_is_recorded_once(context: Context) -> None:
+    for _ in range(2):
+        settle(context, ["one"])
+    assert len(context.ledger.events(locking.EVENT, "local")) == 1
+    (image,) = [node for node in context.ledger.nodes(DIGEST) if node.kind == "image"]
+    commit = git.head(context.config.project.root).commit
+    assert commit in {node.id for node in context.ledger.lineage([image], up=True).nodes}
+
+
 def test_a_branch_that_comes_after_the_whole_leaves_the_lock_of_the_commit_alone(context: Context) -> None:
     settle(context, ["one", "two"])
     settle(context, ["two"])
