@@ -6,8 +6,10 @@ import http.client
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing
 
 import pytest
 
@@ -96,13 +98,24 @@ def test_the_same_again_is_told_as_released_and_writes_the_files_anew(production
 
 
 def test_a_dry_run_shows_the_notes_and_leaves_everything_as_it_is(production: World) -> None:
+    with ledger(production) as connection:
+        assert connection.execute("DELETE FROM verdicts WHERE check_name = 'scan'").rowcount > 0  # so it scans anew
+        connection.commit()
+        kept = list(connection.iterdump())
     before, refs = production.production(), production.git.git("for-each-ref")
     shown = production.release("--dry-run", "--json")
     (*_, told) = shown.document["results"]
     assert (shown.code, told["status"], told["release"]) == (0, "skipped", "0.2.0")
     assert "better answers" in told["notes"]
+    assert {result["status"] for result in shown.document["results"] if result["stage"] == "release-scan"} == {"done"}
     assert (production.production(), production.git.git("for-each-ref")) == (before, refs)
     assert not (production.root / "build/release/release.json").exists()
+    with ledger(production) as connection:
+        assert list(connection.iterdump()) == kept
+
+
+def ledger(production: World) -> AbstractContextManager[sqlite3.Connection]:
+    return closing(sqlite3.connect(production.root / ".trainshed/ledger.sqlite"))
 
 
 def test_two_at_once_one_wins_and_the_other_says_who_and_how_far(production: World) -> None:

@@ -247,6 +247,28 @@ class LedgerContract:
         assert ledger.locks(least=Tier.PULL_REQUEST, commit="c1") == [{"number": 3}, {"number": 2}, {"number": 0}]
         assert ledger.locks(least=Tier.MAIN, commit="c3") == []
 
+    def test_how_each_key_stands_is_told_by_its_newest_event(self, ledger: Ledger, url: str) -> None:
+        for name, key, state in (("a", "1", "open"), ("a", "2", "open"), ("a", "1", "done"), ("b", "3", "open")):
+            ledger.record_event("release", "prod", name, key, {"state": state})
+        with Ledger.open(url, tier=Tier.LAPTOP) as laptop:
+            laptop.record_event("release", "prod", "a", "2", {"state": "forged"})
+        assert [(event.key, event.document["state"]) for event in ledger.latest_events("release", "prod", "a")] == [
+            ("1", "done"),
+            ("2", "open"),
+        ]
+        assert ledger.latest_events("release", "dev", "a") == []
+
+    def test_a_dry_run_reads_and_keeps_nothing(self, ledger: Ledger, url: str) -> None:
+        ledger.record_verdict(verdict())
+        with Ledger.open(url, tier=Tier.LAPTOP, keeps=False) as dry:
+            assert dry.verdict(ONE, "scan", "v1") is not None
+            dry.record_verdict(verdict(TWO))
+            dry.record_event("release", "prod", "a", "1", {})
+            dry.record_lock("sha256:1", "c" * 40, "main", {"images": {}})
+            dry.attach(TWO, "sbom", b"{}")
+            assert (dry.verdict(TWO, "scan", "v1"), dry.attachment(TWO, "sbom")) == (None, None)
+            assert (dry.events("release", "prod"), dry.locks(least=Tier.LAPTOP)) == ([], [])
+
     def test_events_come_newest_first_by_kind_environment_name_and_key(self, ledger: Ledger) -> None:
         for number, (kind, environment, name, key) in enumerate(
             [

@@ -51,11 +51,15 @@ class opened(cached_property[T]):  # noqa: N801 - used as a decorator
 
 @dataclass
 class Context:
-    """One command's room. A property that opens something imports what it needs, so that nobody pays for what is not used."""
+    """One command's room. A property that opens something imports what it needs, so that nobody pays for what is not used.
+
+    ``keeps`` is False in a dry run: the ledger is read, and nothing is kept in it.
+    """
 
     config: Config
     console: Console
     tier: Tier
+    keeps: bool = True
     closing: ExitStack = field(default_factory=ExitStack)
     _ecrs: dict[EcrPlace, Ecr] = field(default_factory=dict, repr=False)
     _lock: RLock = field(default_factory=RLock, repr=False)
@@ -66,7 +70,7 @@ class Context:
         from trainshed.ledger.store import Ledger
 
         url = self.config.ledger_url or f"sqlite:///{self._own_ledger}"
-        return self.closing.enter_context(Ledger.open(url, tier=self.tier))
+        return self.closing.enter_context(Ledger.open(url, tier=self.tier, keeps=self.keeps))
 
     @property
     def has_ledger(self) -> bool:

@@ -46,7 +46,7 @@ def release(  # noqa: PLR0913 - the options of the command
         to: production; ``release.environment`` by default, else the environment in force.
         bump: what the version grows by; None: what the commits ask for.
         undo: undo what was begun and not ended, and make no release.
-        dry_run: show what a release would do; nothing is changed, and nothing written.
+        dry_run: show what a release would do; nothing is changed, and what has to be scanned or tested anew for it is not kept.
         deadline: seconds for all of it; a release that is not decided by then is undone.
 
     Raises:
@@ -55,7 +55,7 @@ def release(  # noqa: PLR0913 - the options of the command
         RemoteError: somebody who has to be asked cannot be.
     """
     ends = None if deadline is None else time.monotonic() + deadline
-    with rooms.opened(context, to=to, ends=ends) as room:
+    with rooms.opened(context, to=to, ends=ends, keeps=not dry_run) as room:
         if context.build_url and not to and _is_nobodys(room):
             result = _nothing(room, f"nothing was released: environment {room.there.config.environment.name} ends with this build")
             context.console.end(result)
@@ -230,7 +230,9 @@ def _shown(room: Room, names: Sequence[str], bump: str | None, *, undo: bool) ->
     if undo:
         open_now = entry is not None and not entry.settled
         return Report(stage=STAGE, results=(_nothing(room, "dry run: it would be undone" if open_now else "no release is open"),))
-    decided = planning.planned(room, names, bump)
+    asked = planning.wanted(room, names)
+    _require_newer(room, asked, journal.last_released(room.there, (*asked.pipelines, *asked.services)))
+    decided = planning.planned(room, names, bump, asked=asked)
     if decided.plan is None:
         return Report(stage=STAGE, results=(*decided.admitted.results, _nothing(room, f"dry run: {decided.why}")))
     plan = decided.plan

@@ -314,10 +314,8 @@ def _recorded(context: Context, *, strict: bool) -> dict[str, tuple[str, str]]:
 
 def _released(context: Context, environment: str) -> Iterator[Mapping[str, Any]]:
     """Walk the releases of an environment whose tags are given, the oldest first; the plans are not needed for that."""
-    newest: dict[str, Mapping[str, Any]] = {}
-    for event in context.ledger.events(journal.EVENT, environment, context.config.project.name):
-        newest.setdefault(event.key, event.document)
-    for told in reversed(newest.values()):
+    for event in reversed(context.ledger.latest_events(journal.EVENT, environment, context.config.project.name)):
+        told = event.document
         if told["state"] == journal.RELEASED or (told["state"] == journal.OPEN and journal.DECIDED in told["done"]):
             yield told
 

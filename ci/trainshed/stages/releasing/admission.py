@@ -86,7 +86,7 @@ def _judging(room: Room) -> Context:
     own = room.here.config
     # Approval is told with all else, so it does not end the survey.
     taken = replace(room.there.config, environment=own.environment, mirrors=own.mirrors, approved_bases=())
-    return Context(config=taken, console=room.here.console, tier=room.here.tier)
+    return Context(config=taken, console=room.here.console, tier=room.here.tier, keeps=room.here.keeps)
 
 
 class _Admission:

@@ -108,10 +108,7 @@ def settled(context: Context, entry: Entry) -> Entry:
 
 
 def _latest(context: Context) -> list[Event]:
-    latest: dict[str, Event] = {}
-    for event in context.ledger.events(EVENT, context.config.environment.name, context.config.project.name):
-        latest.setdefault(event.key, event)
-    return list(latest.values())
+    return context.ledger.latest_events(EVENT, context.config.environment.name, context.config.project.name)
 
 
 def _write(context: Context, entry: Entry) -> Entry:

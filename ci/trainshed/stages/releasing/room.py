@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 
 from trainshed import config, settings
+from trainshed.config import Config
 from trainshed.stages import trust
 from trainshed.stages.context import Context
 from trainshed.stages.policy import in_force
@@ -32,13 +33,14 @@ class Room:
 
 
 @contextmanager
-def opened(context: Context, *, to: str | None, ends: float | None = None) -> Iterator[Room]:
+def opened(context: Context, *, to: str | None, ends: float | None = None, keeps: bool = True) -> Iterator[Room]:
     """Open production's room beside the command's own, and close it after the block.
 
     Args:
         context: the command's room.
         to: production; ``release.environment`` by default, else the command's own environment.
         ends: when the command gives up.
+        keeps: False for a dry run: neither room writes into the ledger.
 
     Raises:
         UsageError: no such environment, or it is closed to this run.
@@ -48,8 +50,10 @@ def opened(context: Context, *, to: str | None, ends: float | None = None) -> It
     loaded = config.load(own.file, environment=name, overrides=settings.own(), policy=in_force(own.file))
     trust.require(loaded, context.tier)
     folder = own.project.work_dir / FOLDER
-    there = Context(config=replace(loaded, project=replace(loaded.project, work_dir=folder)), console=context.console, tier=context.tier)
-    try:
-        yield Room(here=context, there=there, ends=ends)
-    finally:
-        there.close()
+    moved = replace(loaded, project=replace(loaded.project, work_dir=folder))
+    with ExitStack() as rooms:
+
+        def room(config: Config) -> Context:
+            return rooms.enter_context(closing(Context(config=config, console=context.console, tier=context.tier, keeps=keeps)))
+
+        yield Room(here=context if keeps else room(own), there=room(moved), ends=ends)

@@ -13,7 +13,6 @@ from trainshed.stages.releasing import journal
 
 EVENT = "release-in-force"
 BEGUN, ENDED, FAILED = "begun", "ended", "failed"
-_READ_FIRST = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +39,7 @@ class InForce:
 def in_force(context: Context) -> InForce | None:
     """Return the release that is in force in the environment, None before the first one."""
     newest, back = _newest(context, EVENT), _newest(context, EVENT, ENDED)
-    made = _newest(context, journal.EVENT, journal.RELEASED)
+    made = _made(context)
     found = max((event for event in (back, made) if event is not None), key=lambda event: event.created, default=None)
     if found is None:
         return None
@@ -87,18 +86,22 @@ def released(context: Context, environment: str) -> dict[str, str]:
     """Return the manifests of all releases of this project to an environment that are decided: digest → name, the newest first."""
     if not context.has_ledger:
         return {}
-    events = context.ledger.events(journal.EVENT, environment, context.config.project.name)
+    events = context.ledger.latest_events(journal.EVENT, environment, context.config.project.name)
     whole = [event.document for event in events if event.document.get("manifest") and journal.DECIDED in event.document.get("done", {})]
     return {str(document["manifest"]): str(document["release"]) for document in whole}
 
 
 def _newest(context: Context, kind: str, state: str = "") -> Event | None:
-    """Return the newest event, of a state where one is given; many of a journal's hold all that a release did, so few are read first."""
+    """Return the newest event, of a state where one is given."""
     if not context.has_ledger:
         return None
-    for limit in (_READ_FIRST, None):
-        events = context.ledger.events(kind, context.config.environment.name, context.config.project.name, limit=limit)
-        found = next((event for event in events if not state or event.document.get("state") == state), None)
-        if found is not None:
-            return found
-    return None
+    events = context.ledger.events(kind, context.config.environment.name, context.config.project.name, limit=None if state else 1)
+    return next((event for event in events if not state or event.document.get("state") == state), None)
+
+
+def _made(context: Context) -> Event | None:
+    """Return the event that ended the newest release which is whole."""
+    if not context.has_ledger:
+        return None
+    events = context.ledger.latest_events(journal.EVENT, context.config.environment.name, context.config.project.name)
+    return next((event for event in events if event.document.get("state") == journal.RELEASED), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -88,6 +89,14 @@ def test_tests_without_a_verdict_run_again_on_the_base_that_was_locked_and_only_
     assert hall.pins == [{BASE: f"{BASE}@{OTHER_DIGEST}"}]
     assert hall.statuses()["release-test"] is Status.CACHED
     assert len(hall.pins) == 1
+
+
+def test_a_dry_run_looks_and_keeps_no_verdict(hall: Hall) -> None:
+    here = hall.room.here
+    with closing(Context(config=here.config, console=here.console, tier=here.tier, keeps=False)) as dry:
+        hall.room = replace(hall.room, here=dry)
+        assert [hall.statuses()["release-test"] for _ in "12"] == [Status.DONE, Status.DONE]
+    assert {check for _, check, _ in here.ledger.verdicts([DIGEST])} == {"build"}
 
 
 def test_what_is_done_here_leaves_the_builds_folder_alone(hall: Hall) -> None:

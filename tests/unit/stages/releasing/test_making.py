@@ -56,6 +56,10 @@ class FakeLedger:
         found = [event for event in reversed(self.kept) if (event.kind, event.environment, event.name) == (kind, environment, name)]
         return found[:limit]
 
+    def latest_events(self, kind: str, environment: str, name: str) -> list[Event]:
+        keys = dict.fromkeys(event.key for event in self.events(kind, environment, name))
+        return [next(event for event in self.events(kind, environment, name) if event.key == key) for key in keys]
+
     def attach(self, digest: str, kind: str, content: bytes) -> None:
         self.files[digest, kind] = content
 
@@ -175,8 +179,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
 
     @contextmanager
-    def opened(_context: object, *, to: str | None, ends: float | None) -> Iterator[Room]:
-        assert to is None
+    def opened(_context: object, *, to: str | None, ends: float | None, keeps: bool) -> Iterator[Room]:
+        assert (to, keeps) == (None, True)
         yield replace(made.room, ends=ends)
 
     def admitted(*_: object) -> Report:
