@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
@@ -30,6 +31,11 @@ class Room:
     def in_place(self) -> bool:
         """Tell whether both are one environment: nothing has to be promoted then."""
         return self.here.config.environment.name == self.there.config.environment.name
+
+    @property
+    def left(self) -> float | None:
+        """Return the seconds that are left for all of it, None for any number."""
+        return None if self.ends is None else max(0.0, self.ends - time.monotonic())
 
 
 @contextmanager

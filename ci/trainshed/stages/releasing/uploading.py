@@ -92,7 +92,7 @@ def upload(room: Room, plan: Plan) -> Report:
         id=plan.id, names={name: version_name(plan.version(name).version) for name in plan.pipelines}, lock_digest=plan.lock_digest
     )
     _begin(there, plan, release)
-    report = uploads.upload(there, plan.pipelines, release=release)
+    report = uploads.upload(there, plan.pipelines, release=release, deadline=room.left)
     return replace(report, stage=STAGE, results=tuple(replace(each, stage=STAGE) for each in report.results))
 
 
