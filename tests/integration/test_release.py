@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.oci import digest_of
 from tests.support.registry import wait_until
-from tests.support.releasing import COMPONENTS, SERVICE, STEP, Ended, World, children, world
+from tests.support.releasing import COMPONENTS, PIPELINE, SERVICE, STEP, Ended, World, children, world
 from trainshed.stages.releasing import journal
 
 
@@ -75,6 +75,7 @@ def test_a_release_brings_the_same_digests_and_what_refers_to_them_and_tells_it_
         (layer,) = json.loads(content(production.target, f"prod/small/{name}/manifests/{referrer['digest']}"))["layers"]
         assert content(production.target, f"prod/small/{name}/blobs/{layer['digest']}") == f"what is in {digest}".encode()
     assert found["versions"]["v0.2.0"] == locked[STEP]
+    assert production.scheduled() == ["v0.2.0"]
     assert found["serves"][1] == locked[SERVICE]
     manifest = production.root / "build/release/release.json"
     assert digest_of(manifest.read_bytes()) == told["manifest"]
@@ -155,6 +156,20 @@ def test_a_rollout_that_fails_takes_the_whole_release_back(production: World) ->
     production.goes_on()
     again = production.release()
     assert (again.code, production.production()["release"]) == (0, ("0.2.0", "released")), again.said
+
+
+def test_a_schedule_that_does_not_fit_is_found_before_anything_is_deployed(production: World) -> None:
+    file = production.root / f"pipeline_templates/{PIPELINE}.toml"
+    file.write_text(file.read_text() + "parameters = { rows = 5 }\n")
+    production.green("feat: more rows")
+    before = production.production()
+    production.ecs.requests.clear()
+    ended = production.release()
+    after = production.production()
+    assert (ended.code, after["release"]) == (2, ("0.2.0", "undone")), ended.said
+    assert "schedules.nightly: pipeline training has no parameter 'rows'" in ended.said
+    assert {key: after[key] for key in ("versions", "serves", "tags")} == {key: before[key] for key in ("versions", "serves", "tags")}
+    assert (production.ecs.changes(), production.scheduled()) == ([], ["v0.1.0"])
 
 
 def test_an_old_build_that_is_replayed_is_refused(production: World) -> None:

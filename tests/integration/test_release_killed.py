@@ -34,7 +34,7 @@ def production(made: World) -> World:
 
 
 def decided(step: str, when: str) -> bool:
-    return step == "record" or (step == "tag" and when != "before")
+    return step in {"record", "schedule"} or (step == "tag" and when != "before")
 
 
 def killed(production: World, step: str, when: str) -> None:
@@ -51,6 +51,7 @@ def assert_whole(production: World, release: str, commit: str, ended: Ended) -> 
     assert all(locked[name] in found["images"][name] for name in locked)
     assert found["versions"][f"v{release}"] == locked[STEP]
     assert found["serves"][1] == locked[SERVICE]
+    assert production.scheduled() == [f"v{release}"]
     remote = production.remote
     assert remote.git("rev-parse", f"v{release}^{{commit}}") == commit
     content = (production.root / "build/release/release.json").read_bytes()
@@ -86,7 +87,9 @@ def test_a_killed_release_is_whole_or_not_there_after_the_next_command(productio
         assert not production.git.git("tag", "--points-at", production.second)
 
 
-@pytest.mark.parametrize(("step", "when"), [("upload", "during"), ("deploy", "during"), ("tag", "before"), ("tag", "during")])
+@pytest.mark.parametrize(
+    ("step", "when"), [("upload", "during"), ("deploy", "during"), ("tag", "before"), ("tag", "during"), ("schedule", "before")]
+)
 def test_a_newer_build_undoes_or_finishes_what_an_older_one_left_and_is_released(production: World, step: str, when: str) -> None:
     killed(production, step, when)
     production.checkout(production.third)

@@ -65,6 +65,7 @@ port: 8080
 count: 1
 health: {path: /healthz, interval: 5s, timeout: 2s, retries: 3, start: 30s}
 """
+_SCHEDULES = '[schedules.nightly]\nenvironments = ["prod"]\ncron = "0 0 3 * * *"\n'
 
 
 class _Always(list[Any]):
@@ -150,6 +151,7 @@ class World:
         repository.write("components/answer/service.yaml", _SERVICE)
         task = step("print('trained')", image="component.invalid/train:unstamped")
         repository.write(f"pipeline_templates/{PIPELINE}.yaml", text(specification(PIPELINE, {"train": task})))
+        repository.write(f"pipeline_templates/{PIPELINE}.toml", _SCHEDULES)
         repository.git("init", "--quiet", "--bare", str(self.remote.root))
         repository.git("remote", "add", "origin", str(self.remote.root))
         repository.git("config", "user.name", "t")
@@ -293,6 +295,12 @@ class World:
             )
         return {each.name: _image(each.spec).partition("@")[2] for each in versions}
 
+    def scheduled(self) -> list[str]:
+        """Return the names of the versions that production's enabled recurring runs run."""
+        with self.context("prod") as context:
+            versions = {each.id: each.name for each in context.kubeflow.versions(_pipeline_id(context))}
+            return [versions[each.version_id] for each in context.kubeflow.recurring_runs() if each.enabled]
+
     def serves(self) -> tuple[str, str] | None:
         """Return the revision that serves in production, and its image's digest; None for no service."""
         service = self.ecs.service
@@ -306,6 +314,12 @@ class World:
         with self.context() as context:
             (document,) = context.ledger.locks(least=Tier.MAIN, commit=commit or self.second)
         return {name: image["digest"] for name, image in document["images"].items()}
+
+
+def _pipeline_id(context: Context) -> str:
+    found = context.kubeflow.pipeline_by_name(PIPELINE)
+    assert found is not None
+    return found.id
 
 
 def _signed(store: Store, digest: str) -> None:

@@ -8,7 +8,7 @@ description says that they are this project's.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,7 +23,7 @@ from trainshed.stages import recurring, upload
 from trainshed.stages.context import Context
 from trainshed.stages.recurring import Declared, Mark
 from trainshed.stages.references import References
-from trainshed.tools.kubeflow_records import Denied, NotFound, RecurringRun
+from trainshed.tools.kubeflow_records import Denied, NotFound, RecurringRun, Version
 
 STAGE = "schedule"
 _ELSEWHERE = "Name an environment with a Kubeflow of its own: --env NAME."
@@ -38,7 +38,18 @@ class _Step:
     kept: tuple[RecurringRun, ...]
 
 
-def schedule(context: Context, names: Sequence[str] = (), *, dry_run: bool = False, deadline: float | None = None) -> Report:
+VersionOf = Callable[[str], tuple[Version, str]]
+"""Returns the version of a pipeline that its schedules run, and why it is this one."""
+
+
+def schedule(
+    context: Context,
+    names: Sequence[str] = (),
+    *,
+    dry_run: bool = False,
+    deadline: float | None = None,
+    version_of: VersionOf | None = None,
+) -> Report:
     """Bring the recurring runs of the environment in force to what the settings files of the pipelines declare.
 
     Args:
@@ -46,6 +57,7 @@ def schedule(context: Context, names: Sequence[str] = (), *, dry_run: bool = Fal
         names: pipelines; empty: all, and what was declared for pipelines that are gone is removed.
         dry_run: show what would be done and change nothing.
         deadline: seconds for all of it.
+        version_of: of a release, which says what they run; None: what `trainshed launch` would take.
 
     Raises:
         UsageError: before anything is changed: a schedule for the embedded Kubeflow, a wrong settings file, an unknown parameter,
@@ -58,13 +70,20 @@ def schedule(context: Context, names: Sequence[str] = (), *, dry_run: bool = Fal
         context.console.line(f"no schedule is declared for environment {environment.name}, whose Kubeflow is the embedded one")
         return Report(stage=STAGE)
     context.kubeflow.require_ready()
-    declared = _declared(context, files)
+    declared = _declared(context, files, version_of)
     upload.ready(context, [each.sdk for each in declared])
     stage, pipelines = _Reconciliation(context, dry_run=dry_run, ends=ends), tuple(files) if names else None
     results = stage.shown(declared, pipelines) if dry_run else stage.run(declared, pipelines)
     if not results:
         context.console.line(f"no schedule is declared for environment {environment.name}")
     return Report(stage=STAGE, results=tuple(results))
+
+
+def check(context: Context, names: Sequence[str], version_of: VersionOf) -> None:
+    """Raise what `schedule` would before it changes anything."""
+    files = _settings(context, names)
+    if _possible(context, files) and _declared(context, files, version_of):
+        next(context.kubeflow.recurring_runs(), None)  # who may not see them could not bring them to anything
 
 
 def _settings(context: Context, names: Sequence[str]) -> dict[str, Settings]:
@@ -92,18 +111,19 @@ def _possible(context: Context, files: Mapping[str, Settings]) -> bool:
     return environment.kubeflow.host is not None
 
 
-def _declared(context: Context, files: Mapping[str, Settings]) -> list[Declared]:
+def _declared(context: Context, files: Mapping[str, Settings], version_of: VersionOf | None) -> list[Declared]:
     """Return what is declared for the environment in force, checked against the versions that it takes.
 
     Raises:
         UsageError: with the problems of all schedules at once.
     """
-    references, found = References(context, local_images=None), []
+    found: list[Declared] = []
+    version_of = version_of or References(context, local_images=None).version
     wrong: dict[str, TrainshedError] = {}
     for name, told in files.items():
         wanted = [each for each in told.schedules.values() if context.config.environment.name in each.environments]
         try:
-            found += [_one(context, references, name, told, each) for each in wanted]
+            found += [_one(context, version_of, name, told, each) for each in wanted]
         except UsageError as error:
             wrong[name] = error
     if len(wrong) == 1:
@@ -113,8 +133,8 @@ def _declared(context: Context, files: Mapping[str, Settings]) -> list[Declared]
     return found
 
 
-def _one(context: Context, references: References, name: str, told: Settings, wanted: Schedule) -> Declared:
-    version, source = references.version(name)
+def _one(context: Context, version_of: VersionOf, name: str, told: Settings, wanted: Schedule) -> Declared:
+    version, source = version_of(name)
     profile = told.profiles.get(wanted.profile, Profile(name=""))
     specification = version.spec.get("pipeline_spec", version.spec)
     place = f"{told.place}: schedules.{wanted.name}"

@@ -20,7 +20,7 @@ from trainshed.stages.context import Context
 
 EVENT = "release"
 OPEN, UNDOING, UNDONE, RELEASED = "open", "undoing", "undone", "released"
-STEPS = ("promote", "stamp", "upload", "deploy", "tag", "record")
+STEPS = ("promote", "stamp", "upload", "deploy", "tag", "record", "schedule")
 DECIDED = "tag"
 _PLAN = "release-plan"
 
@@ -79,6 +79,19 @@ def last_released(context: Context, names: Collection[str] = ()) -> Entry | None
     whole = (event for event in _latest(context) if event.document["state"] == RELEASED)
     found = (_entry(context, event) for event in whole)  # one by one: each has a plan to be read
     return next((entry for entry in found if not names or {*entry.plan.pipelines, *entry.plan.services} & set(names)), None)
+
+
+def last_of_each(context: Context, names: Collection[str]) -> dict[str, Entry]:
+    """Return the newest release that is whole and holds a pipeline or service, of each that was ever released here."""
+    found: dict[str, Entry] = {}
+    for event in _latest(context):
+        if found.keys() >= set(names):
+            break
+        if event.document["state"] == RELEASED:
+            entry = _entry(context, event)
+            for name in {*entry.plan.pipelines, *entry.plan.services} & set(names):
+                found.setdefault(name, entry)
+    return found
 
 
 def begin(context: Context, plan: Plan) -> Entry:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from trainshed.releases import notes
 from trainshed.results import Report
-from trainshed.stages.releasing import composing, promoting, recording, serving, stamping, tagging, uploading
+from trainshed.stages.releasing import composing, promoting, recording, scheduling, serving, stamping, tagging, uploading
 from trainshed.stages.releasing.journal import DECIDED, STEPS, Entry
 from trainshed.stages.releasing.room import Room
 
@@ -32,6 +32,17 @@ def stage(step: str) -> str:
     return f"release-{step}"
 
 
+def _upload(room: Room, entry: Entry) -> Report:
+    report = uploading.upload(room, entry.plan)
+    if not report.exit_code:
+        scheduling.check(room, entry.plan, [result.document() for result in report.results])
+    return report
+
+
+def _schedule(room: Room, entry: Entry) -> Report:
+    return scheduling.schedule(room, entry.plan, entry.done["upload"])
+
+
 def _tag(room: Room, entry: Entry) -> Report:
     told = notes.notes(composing.of(room.there, entry.manifest))
     return tagging.tag(room, entry.plan, notes=told, manifest=entry.manifest)
@@ -51,7 +62,7 @@ _TABLE = (
     ),
     Step(
         name="upload",
-        do=lambda room, entry: uploading.upload(room, entry.plan),
+        do=_upload,
         undo=lambda room, entry: uploading.undo(room, entry.plan),
         needed=lambda entry: bool(entry.plan.pipelines),
     ),
@@ -63,6 +74,7 @@ _TABLE = (
     ),
     Step(name=DECIDED, do=_tag, undo=lambda room, entry: tagging.undo(room, entry.plan, entry.manifest)),
     Step(name="record", do=_record),
+    Step(name="schedule", do=_schedule, needed=lambda entry: bool(entry.plan.pipelines)),
 )
 ALL: tuple[Step, ...] = tuple(sorted(_TABLE, key=lambda step: STEPS.index(step.name)))
 COMPOSED_AFTER = "deploy"
