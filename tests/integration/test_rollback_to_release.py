@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,6 +103,14 @@ def test_what_is_no_longer_registered_is_registered_again_as_the_same_unit(desk:
     assert "trainshed:unit" in tags
     desk.ecs.requests.clear()
     assert rollback(desk, "1.0.0").results[0].status is Status.CACHED
+    assert desk.ecs.changes() == []
+
+
+def test_a_service_that_the_tree_no_longer_has_is_told_with_what_to_do(desk: Desk) -> None:
+    shutil.rmtree(desk.context.config.project.components / "answer")
+    with pytest.raises(UsageError, match="deployed answer, and this tree has no such service") as caught:
+        rollback(desk, "1.0.0")
+    assert caught.value.next_step.startswith("Check out 1a2b3c4")
     assert desk.ecs.changes() == []
 
 

@@ -107,9 +107,9 @@ class _Copy:
         if named:
             self._link(digest, named)
             self.referring[digest] = frozenset(one["digest"] for one in named)
-        for tag, one in referrers.tagged(self.client, self.source, digest).items():
-            self.tree(one)
-            self._name(tag, one)
+        for tag, signed in referrers.tagged(self.client, self.source, digest).items():
+            self.tree(signed)
+            self._name(tag, signed)
 
     def prove(self) -> None:
         """Read all back: each manifest is there under its digest, and the target tells of it whatever the source told."""

@@ -126,8 +126,12 @@ def _chosen(context: Context, manifest: Manifest, names: Sequence[str]) -> list[
     if not manifest.services:
         raise NothingSelected(f"release {manifest.release} deployed no service", next_step="Name another release.")
     chosen = list(components.select(sorted(manifest.services), names, what=f"service of release {manifest.release}"))
-    found = components.discover(context.config.project.components)
-    for name in sorted(name for name, component in found.items() if component.service and name not in manifest.services):
+    known = {name for name, component in components.discover(context.config.project.components).items() if component.service}
+    gone = [name for name in chosen if name not in known]
+    if gone:
+        message = f"release {manifest.release} deployed {', '.join(gone)}, and this tree has no such service"
+        raise UsageError(message, next_step=f"Check out {manifest.commit[:12]}, and run it there; or name the others.")
+    for name in sorted(known - manifest.services.keys()):
         context.console.line(f"  {name}: release {manifest.release} did not deploy it: it is left alone")
     return chosen
 
