@@ -127,8 +127,12 @@ def test_images_that_moved_make_patches_of_those_that_take_them(clone: Clone) ->
     clone.commit("feat: all of it")
     for unit in ("training", "predictor", "other"):
         clone.tag(f"{unit}/v1.0.0")
-    assert [unit and unit.tag for unit in clone.planned(moved=["train"])] == [None, "training/v1.0.1", None]
-    assert [unit and unit.tag for unit in clone.planned("predictor", moved=["base"])] == ["predictor/v1.0.1"]
+    assert [unit and unit.tag for unit in clone.planned(moved={"training": ["train"], "predictor": ["train"]})] == [
+        None,
+        "training/v1.0.1",
+        None,
+    ]
+    assert [unit and unit.tag for unit in clone.planned("predictor", moved={"predictor": ["base"]})] == ["predictor/v1.0.1"]
 
 
 def test_units_of_one_name_cannot_have_versions_of_their_own(clone: Clone) -> None:

@@ -151,7 +151,7 @@ def planned(
     names: Sequence[str] = (),
     *,
     bump: str = version.AUTO,
-    moved: Collection[str] = (),
+    moved: Mapping[str, Collection[str]] | None = None,
     strict: bool = True,
 ) -> list[UnitPlan]:
     """Decide the next version of each unit.
@@ -160,7 +160,7 @@ def planned(
         context: the command's room.
         names: pipelines and services; all when empty. They change nothing where the repository has one version.
         bump: what it grows by; ``auto`` for what the commits ask for.
-        moved: components whose images are others than those of the last release.
+        moved: unit → components whose images are others than those of its last release; the repository's own has no name.
         strict: for a release: the remote and the ledger have to answer, and the new tags have to be such as can be pushed.
 
     Raises:
@@ -181,7 +181,7 @@ def planned(
     if wrong:
         raise problems(wrong, next_step=_ADVICE)
     history = git_tags.ancestors(root, head) if any(ours.values()) else set[str]()
-    plans = [_plan(root, unit, seen, ours[unit.name], history, head, bump, moved) for unit in found]
+    plans = [_plan(root, unit, seen, ours[unit.name], history, head, bump, (moved or {}).get(unit.name, ())) for unit in found]
     if strict:
         _require_taggable(context, place, plans)
     return plans

@@ -97,8 +97,7 @@ def planned(room: Room, names: Sequence[str] = (), bump: str | None = None, *, a
     if admitted.exit_code:
         return Planned(plan=None, why="it is not admitted", admitted=admitted)
     last = journal.last_released(room.there, (*asked.pipelines, *asked.services))
-    moved = _moved(asked, last)
-    units = versioning.planned(room.here, names, bump=bump or "auto", moved=moved)
+    units = versioning.planned(room.here, names, bump=bump or "auto", moved=_moved(room, asked))
     versions = tuple(version for version in (unit.unit_version() for unit in units) if version is not None)
     if not versions:
         return Planned(plan=None, why=_nothing(last), admitted=admitted)
@@ -145,11 +144,20 @@ def _components(selection: Selection, lock: Lock) -> tuple[str, ...]:
     return tuple(sorted(selection.components or lock.images))
 
 
-def _moved(asked: Wanted, last: Entry | None) -> tuple[str, ...]:
-    """Return the components whose images are others than those of the last release, as when a base moved."""
-    if last is None:
-        return ()
-    images = last.plan.lock["images"]
+def _moved(room: Room, asked: Wanted) -> dict[str, tuple[str, ...]]:
+    """Return the components whose images are others than production has, as when a base moved: by pipeline and service, "" for all.
+
+    What was not in the newest release, or in none to this production, is behind: for all together every image counts then.
+    """
+    names = (*asked.pipelines, *asked.services)
+    last = journal.last_of_each(room.there, names)
+    own = {name: _others(asked, last.get(name)) for name in names}
+    ids = {last[name].plan.id if name in last else "" for name in names}
+    return {**own, "": asked.components if len(ids) > 1 else next(iter(own.values()), _others(asked, journal.last_released(room.there)))}
+
+
+def _others(asked: Wanted, last: Entry | None) -> tuple[str, ...]:
+    images = {} if last is None else last.plan.lock["images"]
     return tuple(name for name in asked.components if asked.lock.images[name].digest != images.get(name, {}).get("digest"))
 
 
