@@ -9,6 +9,7 @@ from trainshed.images import components
 from trainshed.local.services import KUBEFLOW, PREDICTION, REGISTRY
 from trainshed.pipelines import templates
 from trainshed.pipelines.lock import Lock
+from trainshed.releases.manifest import Manifest
 from trainshed.results import Report, Result
 from trainshed.stages import locking
 from trainshed.stages.context import Context
@@ -48,7 +49,10 @@ def _chosen(context: Context, names: Sequence[str]) -> tuple[list[str], list[str
 
 
 def _lock(context: Context) -> tuple[Lock | None, str]:
-    """Return the lock of this tree, or why images are not compared with it."""
+    """Return the lock of this tree, or why images are not compared with it: what another environment builds, a release brings."""
+    known = _in_force(context)
+    if known is not None and known.source != known.target:
+        return None, f"the lock is not compared: what {known.source} builds comes to {known.target} by a release"
     try:
         return locking.current(context), ""
     except UsageError as error:
@@ -58,14 +62,20 @@ def _lock(context: Context) -> tuple[Lock | None, str]:
 def _referring(context: Context, lock: Lock | None, serving: Sequence[Result]) -> dict[str, dict[str, str]]:
     """Return who refers to which images: who → component → reference."""
     found = {"the lock": lock.references if lock is not None else {}}
-    try:
-        known = releases.in_force(context)
-    except TrainshedError:  # told by the release's own result
-        known = None
+    known = _in_force(context)
     if known is not None:
-        found[f"release {known[0].release}"] = {name: told["reference"] for name, told in known[1].images.items()}
+        found[f"release {known.release}"] = {name: told["reference"] for name, told in known.images.items()}
     running = {result.name: str(result.details["image"]) for result in serving if "@" in str(result.details.get("image", ""))}
     return {**found, "running services": running}
+
+
+def _in_force(context: Context) -> Manifest | None:
+    """Return the manifest of the release in force; one that cannot be read is told by the release's own result."""
+    try:
+        known = releases.in_force(context)
+    except TrainshedError:
+        return None
+    return None if known is None else known[1]
 
 
 def _tell(context: Context, results: Sequence[Result], note: str) -> None:
