@@ -33,7 +33,7 @@ from trainshed.results import Report
 from trainshed.settings import Tier
 from trainshed.stages import locking
 from trainshed.stages.context import Context
-from trainshed.stages.releasing import composing, journal, recording
+from trainshed.stages.releasing import composing, journal, recording, standing
 from trainshed.stages.releasing.room import Room
 from trainshed.stages.report import report
 
@@ -192,6 +192,18 @@ def test_the_manifest_tells_what_is_in_production_and_why(world: World) -> None:
     assert composed.previous == {"release": "1.3.2", "tags": ["v1.3.2"], "manifest": before.digest, "commit": plan.commit}
     schema = formats.schema("release-manifest", 1)
     assert list(Draft202012Validator(schema).iter_errors(json.loads(composed.content()))) == []
+
+
+@pytest.mark.parametrize(("whole", "wanted"), [(True, "1.3.1"), (False, "1.3.2")])
+def test_the_release_before_is_the_one_that_somebody_went_back_to(world: World, whole: bool, wanted: str) -> None:
+    for version in ("1.3.1", "1.3.2"):
+        world.released(world.plan(version, ""), samples.manifest(release=version))
+    there = world.room.there
+    standing.record(there, samples.manifest(release="1.3.1"), state=standing.ENDED, services={}, whole=whole)
+    composed = composing.manifest(world.room, world.plan(), DONE)
+    assert composed.previous is not None
+    assert composed.previous["release"] == wanted
+    assert f"rollback --env prod --release v{wanted}" in notes.notes(composed)
 
 
 def test_whoever_goes_on_composes_the_same_bytes(world: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -15,6 +16,7 @@ from tests.support import released
 from tests.support.prediction import until
 from tests.support.production import CLUSTER, World, client
 from trainshed import config
+from trainshed.console import Console
 from trainshed.errors import WorkFailed
 from trainshed.pipelines import lock as locks
 from trainshed.releases.manifest import Manifest
@@ -129,6 +131,11 @@ def test_image_and_model_of_an_earlier_release_serve_again_also_when_their_revis
     result = rollback(desk, "--release", "1.0.0")
     assert (result["revision"], result["release"]) == (first.services["answer"]["revision"], "1.0.0")
     assert desk.serves() == ("1", "run-1")
+    said = io.StringIO()
+    warned = replace(desk.room, there=replace(desk.room.there, console=Console(stream=said)))
+    assert serving.models(warned, ["answer"])["answer"]["run_id"] == "run-2"
+    left, back = (str(each.services["answer"]["revision"]) for each in (second, first))
+    assert f"takes the model of run run-2, and {left}, which had it, was rolled back to {back}" in said.getvalue()
 
     world.server.client().deregister_task_definition(taskDefinition=second.services["answer"]["arn"])
     result = rollback(desk, "--release", "v2.0.0")

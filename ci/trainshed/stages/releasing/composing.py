@@ -24,7 +24,7 @@ from trainshed.releases.plan import Plan
 from trainshed.stages import locking, versioning
 from trainshed.stages.context import Context
 from trainshed.stages.launching import history
-from trainshed.stages.releasing import journal, promoting, uploading
+from trainshed.stages.releasing import journal, promoting, standing, uploading
 from trainshed.stages.releasing.journal import Entry
 from trainshed.stages.releasing.room import Room
 from trainshed.stages.versioning import Unit
@@ -145,10 +145,16 @@ def find(context: Context, name: str) -> Manifest:
 
 
 def previous(context: Context, plan: Plan) -> Entry | None:
-    """Return the release before this one: of any of the same pipelines and services where they have versions of their own."""
-    own = any(each.unit for each in plan.versions)
-    names = (*plan.pipelines, *plan.services) if own else ()
-    return journal.last_released(context, names)
+    """Return the release that was in force before this one: the last, or the one that somebody went back to since, wholly.
+
+    Where pipelines and services have versions of their own, it is the last that has any of the same.
+    """
+    if any(each.unit for each in plan.versions):
+        return journal.last_released(context, (*plan.pipelines, *plan.services))
+    last, force = journal.last_released(context), standing.in_force(context)
+    if force is None or not force.back or not force.whole:
+        return last
+    return next((entry for entry in journal.entries(context) if entry.manifest == force.manifest), last)
 
 
 # --- the parts ------------------------------------------------------------------------------------------------------------------------

@@ -50,7 +50,8 @@ def models(room: Room, services: Sequence[str], *, digests: Mapping[str, str] | 
     """
     found = {}
     for name in services:
-        source = preparing.read(room.there, name).model
+        service = preparing.read(room.there, name)
+        source = service.model
         if source is None:
             continue
         place, run_id = room.there, None
@@ -62,7 +63,16 @@ def models(room: Room, services: Sequence[str], *, digests: Mapping[str, str] | 
             raise UsageError(message, next_step="Train in an environment whose Kubeflow keeps its artifacts in S3.")
         told = {"uri": model.uri, "run_id": model.run_id, "sha256": model.sha256, "path": model.path}
         found[name] = {**told, "environment": place.config.environment.name}
+        _warn_if_left(room.there, service.name, model.run_id)
     return found
+
+
+def _warn_if_left(context: Context, service: str, run_id: str) -> None:
+    """Say that somebody went back from the last revision with a model: whether for its sake, nobody wrote down."""
+    last = next((one for one in records.history(context, service) if one.model and one.model.get("run_id") == run_id), None)
+    if last is not None and last.state == records.ROLLED_BACK:
+        told = f"{service}: the release takes the model of run {run_id}, and {short(last.revision)}, which had it, was {last.reason}"
+        context.console.warning(f"{told}; where the model was the reason, launch a run that gives a better one first")
 
 
 def before(room: Room, services: Sequence[str]) -> dict[str, str | None]:
