@@ -69,6 +69,17 @@ class Lineage:
         """Return all edges, each once, in a stable order."""
         return sorted({*self.up, *self.down}, key=lambda edge: (_place(edge.source), _place(edge.target), edge.relation))
 
+    @property
+    def serving(self) -> list[Thing] | None:
+        """Return the revisions among the starts and what came of them that serve now, as the ledger believes; None where none ever did."""
+        reached = {*self.starts, *(edge.target for edge in self.down)}
+        revisions = [thing for thing in self.ordered() if thing.node in reached and "believed" in thing.facts]
+        return [thing for thing in revisions if thing.facts["believed"]] if revisions else None
+
+    def through(self, node: Node) -> list[str]:
+        """Return the kinds of what led down to a node: a revision may run what was traced, or load a model that came of it."""
+        return sorted({edge.source.kind for edge in self.down if edge.target == node})
+
     def ordered(self) -> list[Thing]:
         """Return all things in a stable order: by kind, the newest first."""
         return in_order(self.things.values())
@@ -82,8 +93,13 @@ class Lineage:
                 {"source": _named(edge.source), "target": _named(edge.target), "relation": edge.relation, "facts": dict(edge.facts)}
                 for edge in self.edges
             ],
+            "serving": [self._serves(thing) for thing in self.serving or ()],
             "cut": self.cut,
         }
+
+    def _serves(self, thing: Thing) -> dict[str, Any]:
+        told = {key: thing.facts.get(key) for key in ("service", "environment")}
+        return {"revision": _named(thing.node), **told, "through": self.through(thing.node)}
 
 
 def in_order(things: Iterable[Thing]) -> list[Thing]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from trainshed import files
 from trainshed.errors import UsageError
 from trainshed.ledger.lineage import Graph, Node
-from trainshed.reports.lineage import Lineage
+from trainshed.reports.lineage import Lineage, Thing
 from trainshed.reports.lineage_svg import svg
 from trainshed.reports.lineage_tree import tree
 from trainshed.results import Report, Result, Status
@@ -42,6 +42,10 @@ def trace(
     context.console.heading("lineage")
     for line in tree(found):
         context.console.line(line)
+    if found.serving is not None:
+        context.console.line(
+            f"serves now, as the ledger believes: {', '.join(_told(found, each) for each in found.serving) or 'nothing of it'}"
+        )
     if found.cut:
         context.console.line(f"not all is shown: {len(found.things)} things are; --limit N shows more, --direction follows one way only")
     drawn = {}
@@ -89,6 +93,11 @@ def _draw(picture: Path, drawn: str) -> None:
         raise UsageError(
             f"{picture}: cannot be written: {error.strerror}", next_step="Name a file in a folder that you may write."
         ) from error
+
+
+def _told(found: Lineage, serving: Thing) -> str:
+    through = " and ".join(found.through(serving.node))
+    return f"{serving.facts['service']} of {serving.facts['environment']} ({serving.label}{f', through its {through}' if through else ''})"
 
 
 def _result(found: Lineage, node: Node) -> Result:

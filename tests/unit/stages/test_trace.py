@@ -210,6 +210,24 @@ def test_a_name_of_too_many_things_is_refused_with_a_list(context: Context) -> N
     kinds(trace(context, ["run:many-3"]), "run")
 
 
+def test_what_serves_now_is_told_apart_from_what_served(context: Context) -> None:
+    story = {"component": "worn", "digest": f"sha256:{'6' * 64}", "good": True, "state": "good"}
+    for number, digit in ((1, "6"), (2, "7")):
+        context.ledger.record_event("deployment", "prod", "worn", f"arn/worn:{number}", {**story, "digest": f"sha256:{digit * 64}"})
+    report = trace(context, [f"sha256:{'6' * 64}"])
+    assert report.extra["serving"] == []
+    assert "serves now, as the ledger believes: nothing of it" in said(context)
+    report = trace(context, [f"sha256:{'7' * 64}"])
+    (serving,) = report.extra["serving"]
+    worn = {"revision": {"kind": "revision", "id": "arn/worn:2"}, "service": "worn", "environment": "prod"}
+    assert serving == {**worn, "through": ["image"]}
+    assert "serves now, as the ledger believes: worn of prod (worn:2, through its image)" in said(context)
+    trace(context, [DATA], direction="down")
+    assert "answer of local (answer:17, through its model)" in said(context)
+    trace(context, [DATA], direction="up")
+    assert said(context).count("serves now") == 3
+
+
 def test_a_tag_is_the_release_and_not_each_of_its_many_versions(context: Context) -> None:
     for number in range(8):
         context.ledger.record_event(

@@ -93,7 +93,8 @@ class _Known:
             f"release {told['release']}" if told.get("release") else "",
         ]
         facts = {key: told.get(key) for key in ("digest", "model", "reason", "by", "build_url", "release", "previous")}
-        return words.get(state, state) + went, lines, {**facts, "environment": event.environment, "state": state, "believed": serves}
+        facts |= {"service": event.name, "environment": event.environment, "state": state, "believed": serves}
+        return words.get(state, state) + went, lines, facts
 
     def _finding(self, node: Node) -> tuple[str, list[str], dict[str, Any]]:
         told = self._found[node].facts if node in self._found else {}
