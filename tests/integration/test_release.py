@@ -172,6 +172,16 @@ def test_a_schedule_that_does_not_fit_is_found_before_anything_is_deployed(produ
     assert (production.ecs.changes(), production.scheduled()) == ([], ["v0.1.0"])
 
 
+def test_a_service_that_is_gone_from_the_tree_serves_on_and_is_told(production: World) -> None:
+    production.git.git("rm", "-r", "--quiet", "components/answer")
+    production.green("feat: no answers")
+    before = production.serves()
+    ended = production.release()
+    assert (ended.code, production.production()["release"]) == (0, ("0.2.0", "released")), ended.said
+    assert "answer: release 0.1.0 brought it to prod, and this tree has it no more" in ended.said
+    assert (production.serves(), production.scheduled()) == (before, ["v0.2.0"])
+
+
 def test_an_old_build_that_is_replayed_is_refused(production: World) -> None:
     production.checkout(production.third)
     assert production.release().code == 0

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 
 from trainshed import owner
 from trainshed.errors import UsageError
+from trainshed.images.components import discover
+from trainshed.pipelines import templates
 from trainshed.pipelines.lock import Lock, lock_digest
 from trainshed.releases.plan import Before, Plan, UnitVersion
 from trainshed.results import Report
@@ -102,6 +104,7 @@ def planned(room: Room, names: Sequence[str] = (), bump: str | None = None, *, a
     if not versions:
         return Planned(plan=None, why=_nothing(last), admitted=admitted)
     pipelines, services = _of_units(asked, versions)
+    _warn_of_gone(room, last)
     return Planned(plan=_plan(room, asked, versions, pipelines, services), why="", admitted=admitted)
 
 
@@ -137,6 +140,19 @@ def _of_units(asked: Wanted, versions: Sequence[UnitVersion]) -> tuple[tuple[str
         return asked.pipelines, asked.services
     pipelines, services = (tuple(name for name in names if name in units) for names in (asked.pipelines, asked.services))
     return pipelines, services
+
+
+def _warn_of_gone(room: Room, last: Entry | None) -> None:
+    """Say what the last release brought and the tree no longer has: a release takes nothing away that serves."""
+    if last is None:
+        return
+    project = room.here.config.project
+    services = {name for name, each in discover(project.components).items() if each.service}
+    gone = {*last.plan.pipelines, *last.plan.services} - services - templates.discover(project.pipelines).keys()
+    for name in sorted(gone):
+        place = room.there.config.environment.name
+        told = f"{name}: release {last.plan.name} brought it to {place}, and this tree has it no more"
+        room.there.console.warning(f"{told}: what serves of it there stays until somebody deletes it")
 
 
 def _components(selection: Selection, lock: Lock) -> tuple[str, ...]:
