@@ -255,6 +255,15 @@ def test_a_tag_that_was_moved_is_refused_with_its_commits(clone: Clone) -> None:
     assert all(word in refused.value.message for word in (f"{second[:7]} here", f"{first[:7]} on origin", "made by t <t@example.org>"))
 
 
+def test_tags_of_tags_count_and_those_of_files_are_nobodys(clone: Clone) -> None:
+    clone.tag("v1.0.0")
+    clone.tag("v1.1.0", "v1.0.0")
+    for what in ("HEAD^{tree}", "HEAD:trainshed.toml"):
+        clone.tag(f"v{len(what)}.0.0", what)
+    clone.commit("fix: a")
+    assert clone.next() == "1.1.1"
+
+
 def test_the_ledger_remembers_where_a_release_was_made_of(clone: Clone) -> None:
     clone.tag("v1.0.0")
     plan = released(clone, "v1.0.0")

@@ -38,7 +38,7 @@ _CREDENTIALS = "Give the credentials that may push tags there: release.token-env
 
 @dataclass(frozen=True, kw_only=True)
 class Tag:
-    """A tag of this repository: ``commit`` is what it stands for in the end, empty when that is no commit; ``tagger`` may be empty."""
+    """A tag of this repository: ``commit`` is what it stands for in the end, though that may be a tree or a file; ``tagger`` may be empty."""
 
     name: str
     commit: str
@@ -118,9 +118,9 @@ def tags(root: Path) -> dict[str, Tag]:
 
 def _tag(root: Path, fields: Sequence[str]) -> Tag:
     name, own, kind, inner, inner_kind, tagger, email = fields
-    commit = own if kind == "commit" else inner if inner_kind == "commit" else ""
+    commit = inner if kind == "tag" else own
     if inner_kind == "tag":  # a tag of a tag
-        commit = git.commit_of(root, own) or ""
+        commit = git.run(root, "rev-parse", "--verify", f"{own}{_PEELED}", check=True).output.strip()
     return Tag(name=name, commit=commit, tagger=f"{tagger} {email}".strip())
 
 
