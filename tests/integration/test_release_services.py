@@ -9,6 +9,8 @@ from tests.support.deploying import SERVICE, Desk
 from tests.support.scripted_ecs import ScriptedEcs, complete, end, trip, wait
 from trainshed.errors import Interrupted, WorkFailed
 from trainshed.releases.plan import Plan
+from trainshed.results import Result
+from trainshed.stages.context import Context
 from trainshed.stages.deploying import preparing, records, turn
 from trainshed.stages.releasing import serving as stage
 from trainshed.stages.releasing.room import Room
@@ -198,6 +200,25 @@ def test_what_somebody_deployed_after_the_plan_was_made_is_what_an_undo_comes_ba
     assert stage.deploy(room_of(desk), plan).exit_code == 0
     desk.ecs.steps = [complete]
     assert stage.undo(room_of(desk), plan) == [f"answer: back to {theirs.rpartition('/')[2]}"]
+
+
+def test_what_somebody_deployed_while_other_services_were_deployed_ends_the_release(serving: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    detailed = stage._detailed
+
+    def then_somebody_deploys(context: Context, result: Result) -> Result:
+        told = detailed(context, result)
+        serving.build("3")
+        serving.ecs.steps = [complete]
+        serving.result()
+        return told
+
+    monkeypatch.setattr(stage, "_detailed", then_somebody_deploys)
+    serving.build("2")
+    plan = plan_of(serving)
+    serving.ecs.steps = [complete]
+    with pytest.raises(WorkFailed, match="answer:3 is deployed meanwhile, not answer:2"):
+        stage.deploy(room_of(serving), plan)
+    assert stage.undo(room_of(serving), plan) == ["answer: answer:3 was deployed meanwhile, and is left alone"]
 
 
 def test_a_revision_that_the_ledger_does_not_know_is_gone_back_to(serving: Desk) -> None:

@@ -100,7 +100,11 @@ def deploy(room: Room, plan: Plan) -> Report:
     for name in plan.services:
         bad = next((result.name for result in results if not result.good), "")
         results.append(_aborted(room.there, name, bad) if bad else _deployed(room, name, handed))
-    return Report(stage=STAGE, results=tuple(results))
+    report = Report(stage=STAGE, results=tuple(results))
+    if not report.exit_code:
+        for result in results:  # those before the last were left for as long as the others took
+            _serving(room.there, result)
+    return report
 
 
 def undo(room: Room, plan: Plan) -> list[str]:
@@ -165,13 +169,19 @@ def _own(report: Report, results: Sequence[Result]) -> Report:
     return replace(report, stage=STAGE, results=tuple(replace(result, stage=STAGE) for result in results))
 
 
-def _detailed(context: Context, result: Result) -> Result:
+def _serving(context: Context, result: Result) -> str:
+    """Return the revision (ARN) that a service has, which must be the one that it was given."""
     service = str(result.details["service"])
     state = context.prediction.service(service)
     revision = state.revision if state is not None else ""
     if short(revision) != result.details["revision"]:
         message = f"{service}: {short(revision) or 'nothing'} is deployed meanwhile, not {result.details['revision']}"
         raise WorkFailed(message, next_step="Find out who deployed it; `trainshed status` tells.")
+    return revision
+
+
+def _detailed(context: Context, result: Result) -> Result:
+    service, revision = str(result.details["service"]), _serving(context, result)
     known = records.known(context, service, revision)
     more = {"arn": revision, "golden": known.golden if known is not None else "", "definition": _registrable(context, revision)}
     return replace(result, details={**result.details, **more})
