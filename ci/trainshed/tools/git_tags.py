@@ -38,7 +38,7 @@ _CREDENTIALS = "Give the credentials that may push tags there: release.token-env
 
 @dataclass(frozen=True, kw_only=True)
 class Tag:
-    """A tag of this repository: ``commit`` is what it stands for in the end, though that may be a tree or a file; ``tagger`` may be empty."""
+    """A tag of this repository: ``commit`` is what it stands for in the end, also a tree or a file; ``tagger`` may be empty."""
 
     name: str
     commit: str
