@@ -96,6 +96,9 @@ def test_the_same_again_is_told_as_released_and_writes_the_files_anew(production
     assert (again.code, told["status"], told["cause"]) == (0, "cached", "is released as 0.2.0")
     assert [(production.root / "build/release" / name).read_bytes() for name in files] == contents
     assert (production.production(), production.ecs.changes()) == (before, [])
+    nothing, undo = production.release("--dry-run"), production.release("--dry-run", "--undo")
+    assert "skipped (dry run: no commit asks for a version, and the images are those of 0.2.0)" in nothing.said
+    assert "skipped (dry run: no release is open)" in undo.said
 
 
 def test_a_dry_run_shows_the_notes_and_leaves_everything_as_it_is(production: World) -> None:

@@ -229,12 +229,12 @@ def _shown(room: Room, names: Sequence[str], bump: str | None, *, undo: bool) ->
         console.line(f"{_named(entry)} was begun by {entry.by} and not ended ({_standing(entry)}): it would be dealt with first")
     if undo:
         open_now = entry is not None and not entry.settled
-        return Report(stage=STAGE, results=(_nothing(room, "dry run: it would be undone" if open_now else "no release is open"),))
+        return _foretold(room, "it would be undone, or finished where its tag is given" if open_now else "no release is open")
     asked = planning.wanted(room, names)
     _require_newer(room, asked, journal.last_released(room.there, (*asked.pipelines, *asked.services)))
     decided = planning.planned(room, names, bump, asked=asked)
     if decided.plan is None:
-        return Report(stage=STAGE, results=(*decided.admitted.results, _nothing(room, f"dry run: {decided.why}")))
+        return _foretold(room, decided.why, decided.admitted.results)
     plan = decided.plan
     console.heading(f"dry run: release {plan.name} of {git.short(plan.commit)}: {plan.source} → {plan.target}")
     _tell_plan(room.there, plan)
@@ -242,6 +242,13 @@ def _shown(room: Room, names: Sequence[str], bump: str | None, *, undo: bool) ->
     console.line(notes.rstrip())
     result = Result(name=plan.project, stage=STAGE, status=Status.SKIPPED, cause="dry run", details={**_facts(plan), "notes": notes})
     return Report(stage=STAGE, results=(*decided.admitted.results, result), extra=_facts(plan))
+
+
+def _foretold(room: Room, why: str, admitted: Sequence[Result] = ()) -> Report:
+    """Say why no release would be made."""
+    result = _nothing(room, f"dry run: {why}")
+    room.there.console.end(result)
+    return Report(stage=STAGE, results=(*admitted, result))
 
 
 # --- the end --------------------------------------------------------------------------------------------------------------------
