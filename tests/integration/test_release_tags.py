@@ -162,7 +162,7 @@ def test_tags_are_signed_where_git_is_told_to_and_what_cannot_sign_is_found_befo
     assert tagging.pushed(clone.room(), plan, MANIFEST)
     clone.commit("fix: a")
     signer.write_text("#!/bin/sh\ncat > /dev/null\nexit 2\n")
-    with pytest.raises(UsageError, match="git is told to sign tags, and cannot: (?s:.*)failed to sign"):
+    with pytest.raises(UsageError, match=r"git is told to sign tags, and cannot: (?s:.*)failed to sign"):
         clone.planned()
 
 
