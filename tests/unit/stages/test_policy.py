@@ -321,6 +321,8 @@ OPEN = {
     "local status",
     "local logs",
     "status",
+    "trace",
+    "version",
     "audit",
     "jenkins trigger",
     "jenkins watch",
