@@ -24,13 +24,14 @@ def status(context: Context, names: Sequence[str] = ()) -> Report:
         UsageError: an unknown name.
     """
     of_services, of_pipelines = _chosen(context, names)
-    lock, note = _lock(context) if of_services or not names else (None, "")
+    known = _in_force(context)
+    lock, note = _lock(context, known) if of_services or not names else (None, "")
     stopped = telling.stopped(context)
     results = services.results(context, of_services, lock, stopped=PREDICTION in stopped)
     serving = list(results)
-    results += pipelines.results(context, of_pipelines, stopped=KUBEFLOW in stopped)
+    results += pipelines.results(context, of_pipelines, known.pipelines if known is not None else {}, stopped=KUBEFLOW in stopped)
     if not names:
-        results += images.results(context, _referring(context, lock, serving), stopped=REGISTRY in stopped)
+        results += images.results(context, _referring(known, lock, serving), stopped=REGISTRY in stopped)
         results += releases.results(context, serving)
     _tell(context, results, note)
     return Report(stage=telling.STAGE, results=tuple(results), extra={"lock": None if lock is None else lock.commit or "", "note": note})
@@ -48,9 +49,8 @@ def _chosen(context: Context, names: Sequence[str]) -> tuple[list[str], list[str
     return [name for name in of_services if name in meant], [name for name in of_pipelines if name in meant]
 
 
-def _lock(context: Context) -> tuple[Lock | None, str]:
+def _lock(context: Context, known: Manifest | None) -> tuple[Lock | None, str]:
     """Return the lock of this tree, or why images are not compared with it: what another environment builds, a release brings."""
-    known = _in_force(context)
     if known is not None and known.source != known.target:
         return None, f"the lock is not compared: what {known.source} builds comes to {known.target} by a release"
     try:
@@ -59,10 +59,9 @@ def _lock(context: Context) -> tuple[Lock | None, str]:
         return None, f"images are not compared: {error.message}"
 
 
-def _referring(context: Context, lock: Lock | None, serving: Sequence[Result]) -> dict[str, dict[str, str]]:
+def _referring(known: Manifest | None, lock: Lock | None, serving: Sequence[Result]) -> dict[str, dict[str, str]]:
     """Return who refers to which images: who → component → reference."""
     found = {"the lock": lock.references if lock is not None else {}}
-    known = _in_force(context)
     if known is not None:
         found[f"release {known.release}"] = {name: told["reference"] for name, told in known.images.items()}
     running = {result.name: str(result.details["image"]) for result in serving if "@" in str(result.details.get("image", ""))}

@@ -10,13 +10,14 @@ from tests.support.deploying import SERVICE, Desk
 from tests.support.scripted_ecs import Refusal, complete, task_of
 from trainshed.errors import NothingSelected, RemoteError, UsageError
 from trainshed.local.services import PREDICTION, REGISTRY
+from trainshed.releases.manifest import Pipeline
 from trainshed.results import Report, Result, Status
 from trainshed.services.unit import unit_of
 from trainshed.stages import locking
 from trainshed.stages.recurring import Mark
 from trainshed.stages.releasing import journal
 from trainshed.stages.releasing.room import Room
-from trainshed.stages.standing import telling
+from trainshed.stages.standing import pipelines, telling
 from trainshed.stages.status import status
 from trainshed.stages.upload import digest_of
 from trainshed.tools.git_tags import Remote
@@ -170,9 +171,11 @@ def test_wrong_names_and_no_services_are_refused(desk: Desk) -> None:
 
 
 def test_an_embedded_service_that_does_not_run_is_not_started(serving: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    release(serving, monkeypatch)
     monkeypatch.setattr(telling, "stopped", lambda _context: frozenset({PREDICTION, REGISTRY}))
     report, result = asked(serving)
     assert (report.exit_code, result.cause) == (1, "stopped")
+    assert other(report, "release").details["drift"] == []  # what serves is not known
     assert "trainshed local up" in result.message
     assert serving.ecs.requests == []
 
@@ -247,6 +250,17 @@ def test_a_version_that_an_undone_release_took_away_is_not_missed(serving: Desk)
     serving.context.ledger.record_event("version-deleted", "local", "training", "undone", {"version": "v1.4.0"})
     found = other(status(serving.context), "training")
     assert (found.status, found.details["version"]) == (Status.DONE, "main-1")
+
+
+def test_the_version_of_the_release_in_force_is_asked_for_after_another_upload(serving: Desk) -> None:
+    kubeflow = with_pipelines(serving, "training")
+    digest = digest_of(kubeflow.versions["training"])
+    told = Pipeline(pipeline="training", pipeline_id="p", version="v1.4.0", version_id="old", content_digest=digest)
+    (found,) = pipelines.results(serving.context, ["training"], {"training": told}, stopped=False)
+    assert found.details["drift"] == ["the release's version v1.4.0 is gone from Kubeflow"]
+    kubeflow.versions["old"] = kubeflow.versions["training"]
+    (found,) = pipelines.results(serving.context, ["training"], {"training": told}, stopped=False)
+    assert found.status is Status.DONE
 
 
 def scheduled(desk: Desk, version: str, *, pipeline: str = "training", project: str = "") -> RecurringRun:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
 from trainshed.errors import RemoteError
-from trainshed.ledger.records import Event
 from trainshed.local.services import KUBEFLOW
+from trainshed.releases.manifest import Pipeline
 from trainshed.results import Result
 from trainshed.stages import recurring, upload
 from trainshed.stages.context import Context
@@ -20,9 +20,9 @@ _COLUMNS = ("pipeline", "version", "uploaded", "schedules", "drift")
 _COMMIT = 8
 
 
-def results(context: Context, names: Sequence[str], *, stopped: bool) -> list[Result]:
-    """Tell how the pipelines of these templates stand."""
-    look = _Look(context, stopped=stopped)
+def results(context: Context, names: Sequence[str], released: Mapping[str, Pipeline], *, stopped: bool) -> list[Result]:
+    """Tell how the pipelines of these templates stand; ``released`` are those of the release in force, as its manifest has them."""
+    look = _Look(context, released, stopped=stopped)
     found = [telling.asked(KIND, name, partial(look.result, name)) for name in names]
     if found:
         context.console.table(f"pipelines of {context.config.environment.name}", _COLUMNS, [_row(result) for result in found])
@@ -32,8 +32,8 @@ def results(context: Context, names: Sequence[str], *, stopped: bool) -> list[Re
 class _Look:
     """Kubeflow, asked once for what all pipelines share; one that does not answer is not asked again for each of them."""
 
-    def __init__(self, context: Context, *, stopped: bool) -> None:
-        self._context, self._stopped = context, stopped
+    def __init__(self, context: Context, released: Mapping[str, Pipeline], *, stopped: bool) -> None:
+        self._context, self._released, self._stopped = context, released, stopped
         self._version = cache(self._asked)
         self._schedules_there: list[RecurringRun] | None = None
         self._away: RemoteError | None = None
@@ -54,15 +54,22 @@ class _Look:
             schedules = self._schedules(name)
             details |= {"schedules": len(schedules), "notes": self._notes}
             self._notes = []  # told once
-            details["drift"] = [*self._drift(event), *(line for each in schedules for line in self._behind(each))]
+            behind = [line for each in schedules for line in self._behind(each)]
+            details["drift"] = [*self._drift(told), *self._of_release(name, told), *behind]
         except RemoteError as error:
             self._away = None if isinstance(error, MalformedAnswer) else error
             raise
         step = f"`trainshed upload {name}` and `trainshed schedule {name}` bring it back, from the commit that it is of."
         return telling.compared(KIND, name, "is there as it was uploaded", details, step)
 
-    def _drift(self, event: Event) -> list[str]:
-        told = event.document
+    def _of_release(self, name: str, uploaded: Mapping[str, Any]) -> list[str]:
+        """Tell of the version of the release in force, where another one was uploaded since."""
+        told = self._released.get(name)
+        if told is None or told.get("version_id") == uploaded.get("version_id"):
+            return []
+        return [f"the release's {line}" for line in self._drift(told)]
+
+    def _drift(self, told: Mapping[str, Any]) -> list[str]:
         found = self._version(str(told.get("pipeline_id")), str(told.get("version_id")))
         if found is None:
             return [f"version {told.get('version')} is gone from Kubeflow"]

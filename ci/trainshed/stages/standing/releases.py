@@ -109,7 +109,7 @@ def _serves(name: str, manifest: Manifest, found: InForce, result: Result | None
         return
     if result is None:
         yield f"{name}: the tree has no such service any more, the release has {wanted}"
-    elif "revision" in result.details and result.details["unit"] != _key(told["unit"]):
+    elif result.cause != telling.STOPPED and "revision" in result.details and result.details["unit"] != _key(told["unit"]):
         deployed = result.details.get("deployed") or {}
         since = f" since {deployed['at']}, by {deployed['by']}" if deployed.get("revision") == result.details["revision"] else ""
         yield f"{name}: {result.details['revision'] or 'nothing'} serves{since}, the release has {wanted}"

@@ -13,6 +13,7 @@ from trainshed.results import Result, Status, failed
 from trainshed.stages.context import Context
 
 STAGE = "status"
+STOPPED = "stopped"
 _NAMES = {PREDICTION: "Prediction Service", KUBEFLOW: "Kubeflow", REGISTRY: "registry"}
 
 
@@ -33,7 +34,7 @@ def not_running(kind: str, name: str, service: str, details: Mapping[str, Any]) 
     """Return the result of what cannot be asked, for this machine's own service does not run."""
     message = f"the embedded {_NAMES[service]} does not run. Start it with `trainshed local up`."
     told = {"kind": kind, **details}
-    return Result(name=name, stage=STAGE, status=Status.FAILED, cause="stopped", message=message, details=told)
+    return Result(name=name, stage=STAGE, status=Status.FAILED, cause=STOPPED, message=message, details=told)
 
 
 def absent(kind: str, name: str, cause: str, details: Mapping[str, Any] | None = None) -> Result:
