@@ -212,6 +212,20 @@ def test_what_cosign_tagged_comes_too_and_no_signature_is_lost(client: RegistryC
         copy(client, reference, target)
 
 
+def test_a_signature_that_was_added_cannot_move_a_tag_of_ecr(source: Store, registries: tuple[str, str]) -> None:
+    image = source.image(some(10, 35))
+    tag = f"{image['digest'].replace(':', '-')}.sig"
+    with ecr(registries[1]) as registry, RegistryClient(login={registry.address: Login(username="AWS", password=PASSWORD)}.get) as client:
+        reference, target = f"{source.repository}@{image['digest']}", f"{registry.address}/ecr/{source.name}"
+        first = source.image(some(10, 36), tag=tag)
+        copy(client, reference, target)
+        source.image(some(10, 36), some(10, 37), tag=tag)
+        with pytest.raises(WorkFailed, match="its tag is immutable") as caught:
+            copy(client, reference, target)
+        assert "OCI 1.1" in caught.value.next_step
+        assert client.digest(f"{target}:{tag}") == first["digest"]
+
+
 def test_a_connection_cut_in_the_middle_of_a_layer_goes_on_from_there(
     client: RegistryClient, source: Store, target: str, registries: tuple[str, str]
 ) -> None:

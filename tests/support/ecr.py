@@ -19,6 +19,10 @@ PASSWORD = f"{ACCOUNT}-auth-token"
 CACHE = "docker-hub"
 """The prefix of the repositories that are a pull-through cache."""
 
+_KINDS = ", ".join(
+    f"application/vnd.{kind}+json" for kind in ("oci.image.manifest.v1", "oci.image.index.v1", "docker.distribution.manifest.v2")
+)
+
 
 @dataclass
 class EcrRegistry:
@@ -94,7 +98,7 @@ class _Ecr(Proxy):
             return False
         connection = http.client.HTTPConnection(self.server.upstream, timeout=60)  # type: ignore[attr-defined]
         try:
-            connection.request("HEAD", self.path, headers={"Accept": "*/*", "Accept-Encoding": "identity"})
+            connection.request("HEAD", self.path, headers={"Accept": _KINDS, "Accept-Encoding": "identity"})
             there = connection.getresponse().status == http.HTTPStatus.OK
         finally:
             connection.close()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from trainshed.errors import RemoteError, WorkFailed
+from trainshed.errors import RemoteError, UsageError, WorkFailed
 from trainshed.images import references
 from trainshed.tools import process, referrers
 from trainshed.tools.http import NoAnswer, Response, backoff
@@ -145,7 +145,11 @@ class _Copy:
         if there - here:
             message = f"{self.target}:{tag} is {has}, which holds what {digest} lacks, and the other way round"
             raise WorkFailed(message, next_step=f"Sign it anew there with what {self.source}:{tag} holds, or take that tag away there.")
-        self.client.tag(f"{self.target}@{digest}", tag)
+        try:
+            self.client.tag(f"{self.target}@{digest}", tag)
+        except UsageError as error:
+            step = "Sign an image once, before it is copied; or have cosign use referrers (OCI 1.1), which need no tag to be moved."
+            raise WorkFailed(error.message, next_step=step) from error
 
     def _layers(self, digest: str) -> frozenset[str]:
         content, _ = self.client.manifest(f"{self.target}@{digest}")
