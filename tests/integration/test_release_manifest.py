@@ -249,7 +249,7 @@ def test_a_dry_run_tells_what_would_be_and_what_it_made_is_never_kept(world: Wor
     assert [name for name, each in told.images.items() if each["reference"].endswith(f"/tumours/{name}@{each['digest']}")] == [*told.images]
     assert (told.pipelines["training"]["version"], [*told.services]) == ("v1.4.0", ["predictor"])
     assert notes.notes(told).startswith("# tumours 1.4.0\n")
-    with pytest.raises(UsageError, match=r"the manifest of release 1\.4\.0: not a release's manifest: services\.predictor\.revision"):
+    with pytest.raises(UsageError, match=r"the manifest of release 1\.4\.0: not a release's manifest: services\.predictor\.arn"):
         composing.keep(world.room.there, told)
 
 
