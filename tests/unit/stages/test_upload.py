@@ -24,9 +24,9 @@ def flows(tmp_path: Path) -> Iterator[FlowProject]:
         yield made
 
 
-def uploaded(flows: FlowProject, **options: bool) -> Report:
+def uploaded(flows: FlowProject, *, dry_run: bool = False) -> Report:
     with flows.open() as context:
-        return upload(context, (), **options)
+        return upload(context, dry_run=dry_run)
 
 
 def versions(flows: FlowProject) -> list[str]:
