@@ -176,7 +176,7 @@ def test_the_manifest_tells_what_is_in_production_and_why(world: World) -> None:
 
     assert (composed.release, composed.tags, composed.created) == ("1.4.0", ["v1.4.0"], plan.created)
     assert composed.build_url == plan.by
-    assert composed.promoted == samples.lock()
+    assert composed.lock == samples.lock().document()
     assert {name: (each["digest"], each["before"]) for name, each in composed.images.items()} == {
         "predictor": (DIGEST, samples.OLD_DIGEST),
         "train": (OTHER_DIGEST, OTHER_DIGEST),

@@ -26,7 +26,7 @@ from trainshed.settings import Tier
 from trainshed.stages import lookup
 from trainshed.stages.checks import scanning
 from trainshed.stages.images import images
-from trainshed.stages.releasing import admission, journal, planning
+from trainshed.stages.releasing import admission, journal, locked, planning
 from trainshed.stages.releasing.room import opened
 
 NAMES = ("base", "train")
@@ -88,7 +88,7 @@ def catalog(place: str) -> list[str]:
 
 def admitted(build: GreenBuild, *, tier: Tier = Tier.MAIN) -> tuple[Lock, Report, str]:
     with build.context(tier) as context, opened(context, to=None) as room:
-        lock = admission.lock(room)
+        lock = locked.lock(room)
         return lock, admission.require(room, lock, NAMES), context.console.stream.getvalue()  # type: ignore[attr-defined]
 
 
@@ -196,7 +196,7 @@ def test_a_tree_that_moved_on_is_refused_with_everything_that_is_wrong_at_once(b
 def test_no_repository_is_refused(build: GreenBuild) -> None:
     shutil.move(build.root / ".git", build.root.parent / "away")
     with build.context() as context, opened(context, to=None) as room, pytest.raises(TrainshedError) as raised:
-        admission.lock(room)
+        locked.lock(room)
     shutil.move(build.root.parent / "away", build.root / ".git")
     assert raised.value.exit_code == 2
     assert "no commit is checked out" in raised.value.message
@@ -436,7 +436,7 @@ def test_a_registry_that_does_not_answer_is_no_refusal(build: GreenBuild, monkey
 
 def test_the_lock_of_a_release_that_goes_on_is_held_to_the_rules_again(build: GreenBuild, day: Callable[[dt.date], None]) -> None:
     with build.context() as context, opened(context, to=None) as room:
-        lock = admission.lock(room)
+        lock = locked.lock(room)
         assert admission.require(room, lock, NAMES).exit_code == 0
         day(LAST + dt.timedelta(days=1))
         assert admission.require(room, lock, NAMES).exit_code == 1

@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from trainshed.results import Case
@@ -78,3 +79,8 @@ class Event:
     document: Mapping[str, Any]
     tier: Tier
     created: float
+
+
+def moment(seconds: float) -> str:
+    """Return the time of a record as people and programs read it."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -15,7 +15,6 @@ from typing import Any, TypedDict
 from trainshed import files, formats, sealing
 from trainshed.errors import UsageError
 from trainshed.pipelines import lock as locks
-from trainshed.pipelines.lock import Lock
 from trainshed.releases.plan import UnitVersion
 
 KIND = "release-manifest"
@@ -146,11 +145,6 @@ class Manifest:
     def tags(self) -> list[str]:
         """Return what git calls it."""
         return [each.tag for each in self.versions]
-
-    @property
-    def promoted(self) -> Lock:
-        """Return the lock that was promoted."""
-        return locks.parse(self.lock, place=f"the lock in the manifest of {self.release}")
 
     def document(self) -> dict[str, Any]:
         """Return the JSON document, sealed."""

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from trainshed.pipelines import lock as locks
+from trainshed.pipelines.lock import Lock
+
 SCHEMA = "trainshed/release-plan/v1"
 
 
@@ -71,6 +74,16 @@ class Plan:
     def name(self) -> str:
         """Return the release as people read it: ``1.4.0``, or ``predictor 1.2.0, training 2.0.1``."""
         return ", ".join(f"{each.unit} {each.version}".lstrip() for each in self.versions)
+
+    @property
+    def tags(self) -> list[str]:
+        """Return what git calls it."""
+        return [each.tag for each in self.versions]
+
+    @property
+    def locked(self) -> Lock:
+        """Return the lock that it was planned with."""
+        return locks.parse(self.lock, place=f"the lock of release {self.name}")
 
     def version(self, unit: str) -> UnitVersion:
         """Return the version that a pipeline or service gets: its own, or the repository's; `KeyError` when it gets none."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
-from trainshed import settings, values
+from trainshed import owner, settings, values
 from trainshed.errors import problems
 from trainshed.images import references as image
 
@@ -224,6 +224,11 @@ class Context:
     def build_url(self) -> str | None:
         """Return the Jenkins build that runs this."""
         return settings.build_url()
+
+    @property
+    def by(self) -> str:
+        """Return who does this, as records tell it: the Jenkins build, else the person."""
+        return self.build_url or owner.person()
 
     def close(self) -> None:
         """Close what was opened."""

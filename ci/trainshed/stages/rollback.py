@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from trainshed.errors import UsageError, WorkFailed
-from trainshed.results import Report, Result, Status
+from trainshed.results import Report, Result
 from trainshed.services.spec import Service
 from trainshed.stages import deploy
 from trainshed.stages.context import Context
@@ -73,9 +73,7 @@ def rollback(  # noqa: PLR0913 - the options of the command
 def _one(context: Context, name: str, asked: _Asked) -> Result:
     service = preparing.read(context, name)
     if asked.dry_run:
-        way = _way(context, name, service, asked.to)
-        told = "; ".join(way.changes) or "the same image, model and settings"
-        return ways.result(way, Status.SKIPPED, cause=f"dry run: {way.cause}: {told}")
+        return ways.shown(_way(context, name, service, asked.to))
 
     def work(own: Turn) -> Result:
         way = _way(context, name, service, asked.to)

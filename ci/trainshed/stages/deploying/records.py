@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainshed import owner
 from trainshed.ledger.records import Event
 from trainshed.stages.context import Context
 from trainshed.tools.ecs import short
@@ -85,7 +84,7 @@ def left(context: Context, service: str, known: Known, *, to: str) -> None:
     events = context.ledger.events(EVENT, context.config.environment.name, service, known.revision, limit=1)
     document = {**(events[0].document if events else {}), "state": ROLLED_BACK, "good": False, "to": to}
     reason = f"rolled back to {short(to)}" if to else "deleted with its service"
-    document |= {"reason": reason, "by": _by(context), "build_url": context.build_url}
+    document |= {"reason": reason, "by": context.by, "build_url": context.build_url}
     _write(context, service, known.revision, document)
 
 
@@ -157,7 +156,7 @@ def _record(context: Context, story: Story, **state: Any) -> None:  # noqa: ANN4
         "release": story.release,
         "release_id": story.release_id,
         "build_url": context.build_url,
-        "by": _by(context),
+        "by": context.by,
         **state,
     }
     _write(context, story.service, story.revision, document)
@@ -165,10 +164,6 @@ def _record(context: Context, story: Story, **state: Any) -> None:  # noqa: ANN4
 
 def _write(context: Context, service: str, revision: str, document: Mapping[str, Any]) -> None:
     context.ledger.record_event(EVENT, context.config.environment.name, service, revision, document)
-
-
-def _by(context: Context) -> str:
-    return context.build_url or owner.person()
 
 
 def state_of(event: Event) -> str:

@@ -80,7 +80,7 @@ def verified(  # noqa: PLR0913 - from where to where
     there = bool(target.revision) and running.revision == target.revision
     found = unit.unit_of(target.definition)
     image = LockedImage(reference=found.image, digest=found.digest, input_digest=found.digest)
-    checked = verification.verify(context, of_then(service, target.definition), image, model=_model(found))
+    checked = verification.verify(context, of_then(service, target.definition), image, model=model_of(found))
     for note in checked.notes:
         context.console.line(f"  {service.name}: {note}")
     return Way(
@@ -135,6 +135,12 @@ def of_then(service: Service, definition: Mapping[str, Any]) -> Service:
     )
 
 
+def shown(way: Way) -> Result:
+    """Tell what a way would change, without going it."""
+    told = "; ".join(way.changes) or "the same image, model and settings"
+    return result(way, Status.SKIPPED, cause=f"dry run: {way.cause}: {told}")
+
+
 def result(way: Way, status: Status, *, cause: str, message: str = "", deployment: str | None = None) -> Result:
     """Tell how a way ended, or why it was not gone."""
     found = way.unit
@@ -143,7 +149,7 @@ def result(way: Way, status: Status, *, cause: str, message: str = "", deploymen
         "revision": way.target.name,
         "previous": short(way.left),
         "digest": found.digest,
-        "model": preparing.model_document(_model(found)),
+        "model": preparing.model_document(model_of(found)),
         "unit": found.document(),
         "changes": list(way.changes),
         "notes": list(way.notes),
@@ -160,7 +166,8 @@ def _registered(own: Turn, way: Way) -> str:
     return revision
 
 
-def _model(found: Unit) -> Model | None:
+def model_of(found: Unit) -> Model | None:
+    """Return the model of a unit, as a deploy would be handed it."""
     if found.model is None:
         return None
     return Model(uri=found.model.uri, run_id=found.model.run_id, sha256=found.model.sha256)
@@ -174,7 +181,7 @@ def _story(way: Way) -> Story:
         revision=way.target.revision,
         image=found.image,
         digest=found.digest,
-        model=preparing.model_document(_model(found)),
+        model=preparing.model_document(model_of(found)),
         unit=found.document(),
         golden=way.target.golden,
         previous=way.left,

@@ -1,4 +1,4 @@
-"""What may be released: the lock that a green main build wrote of this tree, and images that production's own rules let in.
+"""What may be released: images that main built, and that production's own rules let in.
 
 Nothing is built, and nothing of the build is changed: what is scanned or tested anew here writes below ``<work-dir>/release``.
 """
@@ -23,7 +23,6 @@ from trainshed.scheduling.scheduler import Node
 from trainshed.stages import budgets, locking, lookup, trust
 from trainshed.stages.context import Context
 from trainshed.stages.lookup import Found
-from trainshed.stages.releasing import locked
 from trainshed.stages.releasing.room import Room
 from trainshed.stages.survey import Pin, survey, unapproved
 from trainshed.stages.work import BUILD_VERSION, Work, failed_case
@@ -36,18 +35,6 @@ _WAS_MOVED = "it was moved"
 _MOVED = "Ask who moved it; have the tag taken away, then have the main build run again. `trainshed audit` tells whether tags can be moved."
 
 
-def lock(room: Room) -> Lock:
-    """Return the lock that is released: that of the workspace, else the ledger's, as the ledger keeps it for this commit.
-
-    Raises:
-        UsageError: with all that is wrong: the run is trusted too little, the tree is changed or no commit; the lock was edited, is of
-            another tree, commit or environment, of some components only, dirty, or not what the ledger has of a run that production
-            trusts.
-        RemoteError: a registry could not be asked.
-    """
-    return locked.lock(room)
-
-
 def require(room: Room, lock: Lock, components: Sequence[str]) -> Report:
     """Hold components of a lock to production's rules: the images are those that were locked, and every check is green for production.
 
@@ -56,7 +43,7 @@ def require(room: Room, lock: Lock, components: Sequence[str]) -> Report:
 
     Args:
         room: the two rooms of the release.
-        lock: what `lock` returned, or a release that goes on has in its plan.
+        lock: what `locked.lock` returned, or a release that goes on has in its plan.
         components: those whose images are promoted.
 
     Returns:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from trainshed import settings
 from trainshed.errors import UsageError, WorkFailed, suggestion
 from trainshed.findings import model as findings
 from trainshed.findings import waivers as waivers_of
@@ -31,14 +30,14 @@ from trainshed.stages.versioning import Unit
 from trainshed.tools import git, git_tags
 
 KIND = "release-manifest"
-Told = Mapping[str, Mapping[str, Any]]
-"""The documents of a step's results, by the name of what they are about."""
+Done = Mapping[str, Sequence[Mapping[str, Any]]]
+"""The documents of each step's results, by the step."""
 _UPLOADED = ("pipeline", "pipeline_id", "version", "version_id", "content_digest")
 _DEPLOYED = ("service", "revision", "arn", "unit", "digest", "model", "golden", "definition")
 _SHOWN = 10
 
 
-def manifest(room: Room, plan: Plan, done: Mapping[str, Sequence[Mapping[str, Any]]]) -> Manifest:
+def manifest(room: Room, plan: Plan, done: Done) -> Manifest:
     """Compose the manifest of a release whose images, pipelines and services are in production.
 
     Times are the plan's, and what is asked (the ledger, git, the waivers) is asked as of the plan: the same plan and results give the
@@ -57,7 +56,7 @@ def manifest(room: Room, plan: Plan, done: Mapping[str, Sequence[Mapping[str, An
 
 def foreseen(room: Room, plan: Plan) -> Manifest:
     """Return what the manifest would be, as far as that is known before anything is done: for a dry run's notes, never to be kept."""
-    lock = promoting.moved_to(locking.part(room.here, _planned(plan), plan.components), room.there.repository_prefix)
+    lock = promoting.moved_to(locking.part(room.here, plan.locked, plan.components), room.there.repository_prefix)
     unknown: dict[str, Any] = {**dict.fromkeys(_DEPLOYED, ""), "unit": {}, "definition": {}}
     deployed = [
         {**unknown, "name": name, "service": name, "digest": lock.images[name].digest, "model": plan.models.get(name)}
@@ -67,7 +66,7 @@ def foreseen(room: Room, plan: Plan) -> Manifest:
     return _composed(room, plan, lock, {"upload": uploaded, "deploy": deployed})
 
 
-def _composed(room: Room, plan: Plan, lock: Lock, done: Mapping[str, Sequence[Mapping[str, Any]]]) -> Manifest:
+def _composed(room: Room, plan: Plan, lock: Lock, done: Done) -> Manifest:
     before = previous(room.there, plan)
     return Manifest(
         release=plan.name,
@@ -139,7 +138,7 @@ def find(context: Context, name: str) -> Manifest:
     if len(found) == 1:
         return of(context, found[0].manifest)
     if found:
-        several = ", ".join(tag for entry in found for tag in _tags(entry))
+        several = ", ".join(tag for entry in found for tag in entry.plan.tags)
         raise UsageError(f"release {name}: there are several: {several}", next_step="Name it by its tag.")
     raise _unknown(context, name, known)
 
@@ -163,7 +162,7 @@ def previous(context: Context, plan: Plan) -> Entry | None:
 def _promoted(room: Room, plan: Plan) -> Lock:
     """Return production's lock, which `promote` has written."""
     path = locking.path(room.there)
-    lock, planned = locks.read(path), _planned(plan)
+    lock, planned = locks.read(path), plan.locked
     same = all(name in planned.images and planned.images[name].digest == image.digest for name, image in lock.images.items())
     if not same or not set(plan.components) <= set(lock.images):
         message = f"{room.there.config.project.shown(path)}: not the images that release {plan.name} was planned with"
@@ -171,12 +170,8 @@ def _promoted(room: Room, plan: Plan) -> Lock:
     return lock
 
 
-def _planned(plan: Plan) -> Lock:
-    return locks.parse(plan.lock, place=f"the lock of release {plan.name}")
-
-
 def _images(lock: Lock, before: Entry | None) -> dict[str, Image]:
-    known = _planned(before.plan).images if before is not None else {}
+    known = before.plan.locked.images if before is not None else {}
     return {
         name: Image(
             reference=image.reference,
@@ -188,7 +183,7 @@ def _images(lock: Lock, before: Entry | None) -> dict[str, Image]:
     }
 
 
-def _told(plan: Plan, done: Mapping[str, Sequence[Mapping[str, Any]]], step: str, name: str) -> Mapping[str, Any]:
+def _told(plan: Plan, done: Done, step: str, name: str) -> Mapping[str, Any]:
     found = next((told for told in done.get(step, ()) if told.get("name") == name), None)
     if found is None:
         message = f"release {plan.name}: step {step} told nothing of {name}"
@@ -286,10 +281,10 @@ def _since(context: Context, tag: str) -> str | None:
     """Return the commit of the last release's tag, from where `versioning` may have it; None for the first release."""
     if not tag:
         return None
-    root, wanted = context.config.project.root, context.config.release
+    root = context.config.project.root
     commit = git.commit_of(root, f"refs/tags/{tag}")
     if commit is None:
-        remote = git_tags.remote(root, wanted.remote, token=settings.variable(wanted.token_env) or "")
+        remote = versioning.remote(context)
         commit = git_tags.remote_tags(root, remote).get(tag) if remote is not None else None
     if commit is None:
         raise WorkFailed(f"tag {tag} of the last release is gone meanwhile", next_step="Put it back where it was.")
@@ -299,21 +294,17 @@ def _since(context: Context, tag: str) -> str | None:
 def _previous(entry: Entry | None) -> Previous | None:
     if entry is None:
         return None
-    return Previous(release=entry.plan.name, tags=_tags(entry), manifest=entry.manifest, commit=entry.plan.commit)
+    return Previous(release=entry.plan.name, tags=entry.plan.tags, manifest=entry.manifest, commit=entry.plan.commit)
 
 
 # --- finding again --------------------------------------------------------------------------------------------------------------------
-
-
-def _tags(entry: Entry) -> list[str]:
-    return [each.tag for each in entry.plan.versions]
 
 
 def _names(entry: Entry) -> set[str]:
     versions = entry.plan.versions
     spelled = {f"{each.unit} {each.version}".strip() for each in versions} | {each.version for each in versions}
     plain = {f"v{each.version}" for each in versions}
-    return {entry.plan.name, entry.manifest, *_tags(entry), *spelled, *plain}
+    return {entry.plan.name, entry.manifest, *entry.plan.tags, *spelled, *plain}
 
 
 def _of_here(context: Context, found: Manifest, *, place: str) -> Manifest:
@@ -325,7 +316,7 @@ def _of_here(context: Context, found: Manifest, *, place: str) -> Manifest:
 
 
 def _unknown(context: Context, name: str, known: Sequence[Entry]) -> UsageError:
-    tags = [tag for entry in known for tag in _tags(entry)]
+    tags = [tag for entry in known for tag in entry.plan.tags]
     told = f"; known: {', '.join(tags[:_SHOWN])}" if tags else "; none is known"
     message = f"release {name}: there is none in {context.config.environment.name}{suggestion(name, tags)}{told}"
     return UsageError(message, next_step="Name one by its version or tag, or give the file of its manifest.")

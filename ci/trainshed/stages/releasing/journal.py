@@ -126,12 +126,12 @@ def _latest(context: Context) -> list[Event]:
 
 def _write(context: Context, entry: Entry) -> Entry:
     plan = entry.plan
-    entry = replace(entry, by=context.build_url or owner.person(), owner=owner.mark())
+    entry = replace(entry, by=context.by, owner=owner.mark())
     document = {
         "state": entry.state,
         "plan": _digest(plan),
         "release": plan.name,
-        "tags": [each.tag for each in plan.versions],
+        "tags": plan.tags,
         "commit": plan.commit,
         "lock_digest": plan.lock_digest,
         "source": plan.source,

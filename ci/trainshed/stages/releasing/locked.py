@@ -24,7 +24,14 @@ _OWN = "Take the lock of the main build's workspace, or none: without the file t
 
 
 def lock(room: Room) -> Lock:
-    """Return the lock of this commit. See `admission.lock`."""
+    """Return the lock that is released: that of the workspace, else the ledger's, as the ledger keeps it for this commit.
+
+    Raises:
+        UsageError: with all that is wrong: the run is trusted too little, the tree is changed or no commit; the lock was edited, is of
+            another tree, commit or environment, of some components only, dirty, or not what the ledger has of a run that production
+            trusts.
+        RemoteError: a registry could not be asked.
+    """
     head, wrong = git.head(room.here.config.project.root), list[TrainshedError]()
     wrong += [*_trust(room), *_tree(room.here, head)]
     taken: Lock | None = None

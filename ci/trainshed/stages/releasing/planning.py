@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from trainshed import owner
 from trainshed.errors import UsageError
 from trainshed.images.components import discover
 from trainshed.pipelines import templates
@@ -15,7 +14,7 @@ from trainshed.pipelines.lock import Lock, lock_digest
 from trainshed.releases.plan import Before, Plan, UnitVersion
 from trainshed.results import Report
 from trainshed.stages import run, versioning
-from trainshed.stages.releasing import admission, journal, serving, uploading
+from trainshed.stages.releasing import admission, journal, locked, serving, uploading
 from trainshed.stages.releasing.journal import Entry
 from trainshed.stages.releasing.room import Room
 from trainshed.stages.run import Selection
@@ -67,7 +66,7 @@ def wanted(room: Room, names: Sequence[str]) -> Wanted:
         UsageError: an unknown name; no lock of this commit, or one that was edited or is of another tree; no commit.
     """
     selection = run.select(room.here, names)
-    lock = admission.lock(room)
+    lock = locked.lock(room)
     head = git.head(room.here.config.project.root)
     commit = lock.commit or head.commit
     if not commit:
@@ -129,7 +128,7 @@ def _plan(room: Room, asked: Wanted, versions: tuple[UnitVersion, ...], pipeline
         models=serving.models(room, services, digests={name: asked.lock.images[name].digest for name in services}),
         before=Before(services=serving.before(room, services), versions=uploaded, pipelines=tuple(known)),
         created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        by=there.build_url or owner.person(),
+        by=there.by,
     )
 
 

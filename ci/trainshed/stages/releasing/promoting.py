@@ -26,8 +26,7 @@ def promote(room: Room, plan: Plan) -> Report:
         UsageError: the plan's lock is of another tree, or production has this machine's own registry and the build has not.
     """
     _require_reachable(room)
-    place = f"the lock of release {plan.name}"
-    lock = locking.part(room.here, locks.parse(plan.lock, place=place), plan.components)
+    lock = locking.part(room.here, plan.locked, plan.components)
     target = locking.path(room.there)
     results = copy.transfer(room.here, room.there, lock.images, stage=STAGE)
     report = Report(stage=STAGE, results=tuple(results), extra={"to": plan.target})

@@ -16,7 +16,7 @@ from trainshed.services.spec import Service
 from trainshed.stages import deploy as deploying
 from trainshed.stages import models as handed_models
 from trainshed.stages.context import Context
-from trainshed.stages.deploying import preparing, records, returning, scaling, turn
+from trainshed.stages.deploying import preparing, records, returning, scaling, turn, ways
 from trainshed.stages.deploying.preparing import Handed
 from trainshed.stages.deploying.records import Asked, Story
 from trainshed.stages.deploying.turn import Turn
@@ -152,8 +152,7 @@ def _again(room: Room, plan: Plan, name: str) -> Model:
 
 
 def _deployed(room: Room, name: str, handed: Handed) -> Result:
-    deadline = None if room.ends is None else max(0.0, room.ends - time.monotonic())
-    done = deploying.deploy(room.there, [name], handed=handed, deadline=deadline)
+    done = deploying.deploy(room.there, [name], handed=handed, deadline=room.left)
     (result,) = _own(done, done.results).results
     return _detailed(room.there, result) if result.good else result
 
@@ -266,7 +265,6 @@ def _returned(own: Turn, running: ServiceState, revision: str, asked: Asked) -> 
 def _story(own: Turn, definition: Definition, *, golden: str, asked: Asked) -> Story:
     """Return what the ledger keeps of a revision that a release came back to; it is no part of that release."""
     found = unit.unit_of(definition.document)
-    model = Model(uri=found.model.uri, run_id=found.model.run_id, sha256=found.model.sha256) if found.model is not None else None
     left = next((one for one in asked.revisions if one != definition.arn), None)
     return Story(
         component=own.component,
@@ -274,7 +272,7 @@ def _story(own: Turn, definition: Definition, *, golden: str, asked: Asked) -> S
         revision=definition.arn,
         image=found.image,
         digest=found.digest,
-        model=preparing.model_document(model),
+        model=preparing.model_document(ways.model_of(found)),
         unit=found.document(),
         golden=golden,
         previous=left,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from trainshed import settings
 from trainshed.errors import UsageError
 from trainshed.releases.manifest import Manifest
+from trainshed.stages import versioning
 from trainshed.stages.context import Context
 from trainshed.stages.releasing import standing, tagging
 from trainshed.tools import git_tags
@@ -33,7 +33,6 @@ def require(context: Context, manifest: Manifest) -> None:
 
 def _tagged(context: Context, manifest: Manifest) -> bool:
     """Tell whether every tag of the release, as the remote has it, is of its commit and names the manifest."""
-    root, wanted = context.config.project.root, context.config.release
-    remote = git_tags.remote(root, wanted.remote, token=settings.variable(wanted.token_env) or "")
-    told = [git_tags.told(root, remote, tag) for tag in manifest.tags]
+    remote = versioning.remote(context)
+    told = [git_tags.told(context.config.project.root, remote, tag) for tag in manifest.tags]
     return bool(told) and all(tagging.names(each, manifest.commit, manifest.digest) for each in told)

@@ -7,6 +7,7 @@ from functools import cache, partial
 from typing import Any
 
 from trainshed.errors import RemoteError
+from trainshed.ledger.records import moment
 from trainshed.local.services import KUBEFLOW
 from trainshed.releases.manifest import Pipeline
 from trainshed.results import Result
@@ -45,7 +46,7 @@ class _Look:
             return telling.absent(KIND, name, "never uploaded")
         told = event.document
         details: dict[str, Any] = {key: told.get(key) for key in ("version", "version_id", "pipeline_id", "content_digest", "commit")}
-        details |= {"uploaded": {"at": telling.moment(event.created), "by": told.get("build_url") or ""}, "schedules": 0, "drift": []}
+        details |= {"uploaded": {"at": moment(event.created), "by": told.get("build_url") or ""}, "schedules": 0, "drift": []}
         if self._stopped:
             return telling.not_running(KIND, name, KUBEFLOW, details)
         if self._away is not None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from trainshed import settings
 from trainshed.errors import Interrupted, TrainshedError
+from trainshed.ledger.records import moment
 from trainshed.releases.manifest import Manifest
 from trainshed.results import Result
 from trainshed.services.unit import Unit, UnitModel
@@ -50,7 +51,7 @@ def _result(context: Context, services: Sequence[Result]) -> Result:
         "release": found.release,
         "manifest": found.manifest,
         "commit": found.commit,
-        "since": telling.moment(found.at),
+        "since": moment(found.at),
         "by": found.by,
         "back": found.back,
         "services": sorted(manifest.services),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from trainshed.ledger.records import moment
 from trainshed.local.services import PREDICTION
 from trainshed.pipelines.lock import Lock
 from trainshed.results import Result
@@ -75,7 +76,7 @@ def _details(context: Context, standing: Standing) -> dict[str, Any]:
         "image": str(standing.container.get("image", "")),
         "unit": unit_of(standing.definition).key if standing.definition else "",
         "model": preparing.model_document(model),
-        "deployed": {"revision": short(known.revision), "at": telling.moment(known.at), "by": known.by} if known is not None else None,
+        "deployed": {"revision": short(known.revision), "at": moment(known.at), "by": known.by} if known is not None else None,
         "url": (service.address or context.prediction.address(service.name) or None) if state is not None else None,
         "drift": standing.drift(),
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from trainshed.errors import Interrupted, TrainshedError
@@ -60,11 +59,6 @@ def asked(kind: str, name: str, ask: Callable[[], Result]) -> Result:
         raise
     except TrainshedError as error:
         return replace(failed(name, STAGE, error, cause="not known"), details={"kind": kind})
-
-
-def moment(seconds: float) -> str:
-    """Return a time as people and programs read it."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def state(result: Result) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from trainshed.ledger import lineage
 from trainshed.ledger.lineage import Edge, Graph, Node
-from trainshed.ledger.records import Event, Verdict
+from trainshed.ledger.records import Event, Verdict, moment
 from trainshed.reports import rows
 from trainshed.reports.lineage import Lineage, Thing
 from trainshed.stages.context import Context
@@ -76,7 +75,7 @@ class _Known:
             note, lines, facts = {lineage.FINDING: self._finding, lineage.IMAGE: self._image, lineage.COMMIT: self._commit}.get(
                 node.kind, _plain
             )(node)
-        shown = ", ".join(filter(None, (note, _moment(at) if at else "", *_by(event))))
+        shown = ", ".join(filter(None, (note, moment(at) if at else "", *_by(event))))
         return Thing(node=node, note=shown, lines=tuple(filter(None, lines)), facts={**facts, **_since(at)}, at=at, hidden=hidden)
 
     def _revision(self, event: Event) -> tuple[str, list[str], dict[str, Any]]:
@@ -192,9 +191,5 @@ def _listed(what: str, told: Sequence[str]) -> str:
     return f"{what}: {', '.join([*shown, *more])}" if told else ""
 
 
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
 def _since(at: float) -> dict[str, str]:
-    return {"at": _moment(at)} if at else {}
+    return {"at": moment(at)} if at else {}

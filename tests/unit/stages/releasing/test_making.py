@@ -90,6 +90,7 @@ class World:
     refused: list[str] = field(default_factory=list)
     ends: float | None = None
     build_url: str | None = None
+    by: str = "a test"
     console: Console = field(default_factory=lambda: Console(stream=io.StringIO()))
 
     def strike(self, step: str, when: str) -> None:
@@ -109,7 +110,9 @@ class World:
             found = SimpleNamespace(name=environment, registry=None)
             project = SimpleNamespace(name="small", root=None)
             config = SimpleNamespace(environment=found, project=project, release=release)
-            return SimpleNamespace(config=config, ledger=self.ledger, console=self.console, build_url=self.build_url, has_ledger=True)
+            return SimpleNamespace(
+                config=config, ledger=self.ledger, console=self.console, build_url=self.build_url, by=self.by, has_ledger=True
+            )
 
         return Room(here=context("dev"), there=context("prod"), ends=self.ends)
 
