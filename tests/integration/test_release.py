@@ -193,4 +193,4 @@ def test_an_old_build_that_is_replayed_is_refused(production: World) -> None:
     refused = production.release()
     assert (refused.code, production.production()) == (2, before)
     assert f"{production.second[:7]} is older than {production.third[:7]}, which is released as 0.2.0" in refused.said
-    assert "rollback --release" in refused.said
+    assert "`trainshed --env prod rollback --release VERSION`" in refused.said

@@ -214,7 +214,7 @@ def test_what_would_end_a_release_at_its_last_step_is_found_before_its_first(
 ) -> None:
     hook = remote.write("hooks/pre-receive", "#!/bin/sh\necho tags of this name are protected >&2\nexit 1\n")
     hook.chmod(0o755)
-    with pytest.raises(UsageError, match="tags of this name are protected"):
+    with pytest.raises(UsageError, match=r"not pushed: .*tags of this name are protected"):  # in the line that tables show
         tagging.tag(clone.room(), clone.plan("v1.0.0"), notes="notes", manifest=MANIFEST)
     (tmp_path / "gitconfig").write_text("")
     with pytest.raises(UsageError, match="does not know who you are"):

@@ -25,7 +25,6 @@ from trainshed.tools import git
 STAGE = "release"
 _QUIET = {Status.CACHED, Status.SKIPPED}
 _STAGES = {UNDO, *map(steps.stage, journal.STEPS)}
-_BACK = "Go back to an earlier release with `trainshed rollback --release VERSION`, not by an old build."
 
 
 def release(  # noqa: PLR0913 - the options of the command
@@ -148,7 +147,7 @@ def _settled_before(making: Making, names: Sequence[str], bump: str | None, *, u
 def _finished(making: Making, entry: Entry, names: Sequence[str], *, undo: bool) -> Entry | None:
     """Finish a release whose tag is given; None when another one is to be made after it."""
     if undo:
-        making.room.there.console.warning(f"{_named(entry)} has its tag, so it is finished, not undone. {_BACK}")
+        making.room.there.console.warning(f"{_named(entry)} has its tag, so it is finished, not undone. {_back(making.room)}")
     entry = making.go_on(entry)
     if undo or not entry.settled or planning.wanted(making.room, names).is_of(entry.plan):
         return entry
@@ -203,7 +202,12 @@ def _require_newer(room: Room, asked: Wanted, last: Entry | None) -> None:
         return
     if git.descends(room.here.config.project.root, last.plan.commit, asked.commit):
         message = f"{git.short(asked.commit)} is older than {git.short(last.plan.commit)}, which is released as {last.plan.name}"
-        raise UsageError(message, next_step=_BACK)
+        raise UsageError(message, next_step=_back(room))
+
+
+def _back(room: Room) -> str:
+    where = room.there.config.environment.name
+    return f"Go back to an earlier release with `trainshed --env {where} rollback --release VERSION`, not by an old build."
 
 
 def _nothing(room: Room, why: str) -> Result:
@@ -270,13 +274,17 @@ def _told(making: Making, ended: Entry | Result) -> Report:
 
 def _table(making: Making, ended: Entry, results: Sequence[Result]) -> None:
     told = [result for result in results if result.status not in _QUIET or result.stage in _STAGES]
-    rows = [(each.stage.removeprefix("release-"), each.name, each.status, each.message.partition("\n")[0] or each.cause) for each in told]
+    rows = [(each.stage.removeprefix("release-"), each.name, each.status, _why(each)) for each in told]
     console = making.room.there.console
     console.table(f"{_named(ended)}: {ended.state}", ("step", "what", "status", "why"), rows)
     if ended.state == journal.RELEASED:
         console.line(f"released as {', '.join(each.tag for each in ended.plan.versions)}; manifest {ended.manifest}")
     elif not ended.settled:
         console.line("its tag is given, so it is only finished: run `trainshed release` again")
+
+
+def _why(result: Result) -> str:
+    return result.message.partition("\n")[0] or "; ".join(result.details.get("undone", ())) or result.cause
 
 
 def _told_entry(entry: Entry) -> dict[str, object]:

@@ -361,8 +361,8 @@ def _words(outcome: Outcome) -> str:
 def _failure(remote: Remote, outcome: Outcome, what: str) -> UsageError | RemoteError:
     said = _words(outcome)
     heard = [line.removeprefix("remote: ").strip() for line in outcome.errors.strip().splitlines()]
-    told = "\n".join(filter(None, [said, *heard[-5:]]))
-    message = f"{remote.shown}: {what}:\n{told}"
+    told = "; ".join(filter(None, [said, *heard[-5:]]))  # one line, for tables show only the first
+    message = f"{remote.shown}: {what}: {told}"
     if _REFUSED.search(outcome.errors):
         return UsageError(message, next_step=_CREDENTIALS)
     if "remote rejected" in said and "lock" not in said:  # a lock is somebody else's push, just now

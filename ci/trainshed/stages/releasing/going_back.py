@@ -187,7 +187,8 @@ def _alone(context: Context) -> Iterator[None]:
             entry = journal.newest(context)
             if entry is not None and not entry.settled:
                 message = f"release {entry.plan.name} was begun by {entry.by} and not ended"
-                raise WorkFailed(message, next_step="Run `trainshed release --undo`, which undoes or finishes it; then run this again.")
+                undo = f"`trainshed --env {entry.plan.source} release --undo`"
+                raise WorkFailed(message, next_step=f"Run {undo}, which undoes or finishes it; then run this again.")
             yield
     except Held as error:
         message = f"a release, or a rollback to one, is being made in {place} by {error.holder}"

@@ -135,7 +135,7 @@ class Making:
         self._require_ours()
         self.results += report.results
         if report.exit_code:
-            return entry, f"{step.name}: {_told(report)}"
+            return entry, f"{step.name}: {_told(report, step.name)}"
         documents = [result.document() for result in report.results]
         return journal.done(there, entry, step.name, documents, manifest=manifest), ""
 
@@ -165,7 +165,7 @@ class Making:
         if entry.doing == DECIDED or entry.decided or self.lease.lost:
             return
         try:
-            self.undo(entry, f"{entry.doing}: {type(bug).__name__}")
+            self.undo(entry, f"{entry.doing}: {bug if isinstance(bug, OSError) else type(bug).__name__}")
         except TrainshedError as error:
             self.room.there.console.error(error)
 
@@ -201,7 +201,11 @@ class Making:
 _LATE = WorkFailed("the deadline passed", next_step="Give more time with --deadline.")
 
 
-def _told(report: Report) -> str:
-    """Say in one line what a red report is about."""
+def _told(report: Report, step: str = "") -> str:
+    """Say in one line what a red report is about: the first thing that is wrong, and how much more."""
     bad = [result for result in report.results if not result.good]
-    return "; ".join(f"{result.name}: {result.message.partition(chr(10))[0]}" for result in bad) or report.status
+    if not bad:
+        return report.status
+    said = bad[0].message.partition("\n")[0]
+    more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
+    return f"{said if bad[0].name == step else f'{bad[0].name}: {said}'}{more}"

@@ -63,7 +63,8 @@ def since(context: Context, release: str) -> str:
     found = in_force(context)
     if found is None or not found.back or found.release == release:
         return ""
-    return f"; {found.by} went back to {found.release} since, and `trainshed rollback --release {release}` brings it back"
+    again = f"`trainshed --env {context.config.environment.name} rollback --release {release}`"
+    return f"; {found.by} went back to {found.release} since, and {again} brings it back"
 
 
 def record(context: Context, manifest: Manifest, *, state: str, services: Mapping[str, str], whole: bool) -> None:

@@ -69,7 +69,8 @@ def undo(room: Room, plan: Plan, manifest: str) -> list[str]:
     if pushed(room, plan, manifest):
         tags = ", ".join(each.tag for each in plan.versions)
         message = f"tag {tags} is on {_place(versioning.remote(room.there))}: release {plan.name} is decided"
-        raise WorkFailed(message, next_step="Release anew: it is finished. To go back, `trainshed rollback --release` an earlier one.")
+        back = f"`trainshed --env {plan.target} rollback --release VERSION`"
+        raise WorkFailed(message, next_step=f"Release anew: it is finished. To go back to an earlier one, {back}.")
     return []
 
 

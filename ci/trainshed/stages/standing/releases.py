@@ -59,7 +59,9 @@ def _result(context: Context, services: Sequence[Result]) -> Result:
         "drift": [*_unfinished(context, found), *tags, *serving],
     }
     step = f"`trainshed rollback --release {next(iter(manifest.tags), found.release)}` brings its services back; "
-    return telling.compared(KIND, KIND, "stands as it was released", details, f"{step}`trainshed release` makes or finishes one.")
+    return telling.compared(
+        KIND, KIND, "stands as it was released", details, f"{step}`trainshed --env {manifest.source} release` makes or finishes one."
+    )
 
 
 def _unfinished(context: Context, found: InForce) -> Iterator[str]:

@@ -272,7 +272,7 @@ class TestKilled:
             assert (world.call().exit_code, released(world, 1)) == (0, True)
         else:
             assert (report.exit_code, world.state(), nothing_left(world)) == (1, journal.UNDONE, True)
-            assert report.extra["reason"] == f"{step}: {step}: it broke"
+            assert report.extra["reason"] == f"{step}: it broke"
 
     def test_a_bug_leaves_nothing_half_done_either(self, world: World, step: str, when: str) -> None:
         world.strikes[step, when] = ZeroDivisionError()

@@ -63,7 +63,8 @@ def test_the_last_release_is_in_force_until_somebody_has_gone_back(context: Cont
     assert found is not None
     assert (found.whole, found.services, found.manifest) == (False, {"predictor": "arn:predictor:1"}, "sha256:1.0.0")
     assert standing.since(context, "1.0.0") == ""
-    assert "went back to 1.0.0 since, and `trainshed rollback --release 2.0.0` brings it back" in standing.since(context, "2.0.0")
+    again = "`trainshed --env local rollback --release 2.0.0`"
+    assert f"went back to 1.0.0 since, and {again} brings it back" in standing.since(context, "2.0.0")
     released(context, "3.0.0")
     assert now(context) == ("3.0.0", False, "")
     assert standing.released(context, "local") == {f"sha256:{name}": name for name in ("3.0.0", "2.0.0", "1.0.0")}
