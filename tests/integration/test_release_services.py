@@ -115,6 +115,7 @@ def test_a_deploy_that_was_killed_is_undone_with_the_settings_of_before(serving:
     serving.ecs.steps = [killed]
     with pytest.raises(Interrupted):
         stage.deploy(room_of(serving), plan)
+    assert "ECS goes on with answer:2; `trainshed release` goes on with it, or undoes it." in serving.said.getvalue()
     process.stopping.clear()
     serving.ecs.requests.clear()
     serving.ecs.steps = [complete]

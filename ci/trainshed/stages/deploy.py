@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trainshed.errors import NothingSelected, RemoteError, UsageError
 from trainshed.images import components
@@ -103,6 +103,8 @@ def _one(context: Context, order: _Order) -> Result:
     service = preparing.read(context, order.component)
 
     def work(own: Turn) -> Result:
+        if order.handed is not None:
+            own = replace(own, again="`trainshed release` goes on with it, or undoes it.")
         return _deployed(own, _wanted(context, order), wait=order.wait)
 
     return turn.in_turn(context, order.component, service, stage=STAGE, ends=order.ends, work=work)
