@@ -19,7 +19,7 @@ import pytest
 
 from tests.support.ecr import PASSWORD, ecr
 from tests.support.oci import Store, ask, digest_of, some
-from tests.support.registry import Proxy, proxied, running_registry, wait_until
+from tests.support.registry import Proxy, proxied, wait_until
 from trainshed import config
 from trainshed.console import Console
 from trainshed.errors import Interrupted, RemoteError, UsageError, WorkFailed
@@ -118,14 +118,6 @@ def gated(upstream: str) -> Iterator[Gate]:
     with proxied(upstream, _Gate, gate) as address:
         gate.address = address
         yield gate
-
-
-@pytest.fixture(scope="module")
-def registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """Return the addresses of two registries that know nothing of each other."""
-    folder = tmp_path_factory.mktemp("registries")
-    with running_registry(folder / "one") as one, running_registry(folder / "two") as two:
-        yield one, two
 
 
 @pytest.fixture

@@ -8,28 +8,12 @@ import os
 import signal
 import sqlite3
 import subprocess
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing
-
-import pytest
 
 from tests.support.oci import digest_of
 from tests.support.registry import wait_until
-from tests.support.releasing import COMPONENTS, PIPELINE, SERVICE, STEP, Ended, World, children, world
+from tests.support.releasing import COMPONENTS, PIPELINE, SERVICE, STEP, Ended, World, children
 from trainshed.stages.releasing import journal
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, docker_host: str) -> Iterator[World]:
-    assert docker_host  # the programs that tests start are there by then
-    with world(tmp_path_factory.mktemp("release")) as built:
-        yield built
-
-
-@pytest.fixture
-def production(made: World) -> World:
-    made.restore()
-    return made
 
 
 def content(address: str, path: str) -> bytes:

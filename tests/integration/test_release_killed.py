@@ -7,30 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 
 import pytest
 
-from tests.support.releasing import SERVICE, STEP, Ended, World, world
+from tests.support.releasing import SERVICE, STEP, Ended, World
 from trainshed.stages.releasing import journal
 from trainshed.stages.releasing.journal import STEPS
 
 WHEN = ("before", "during", "after")
 NUMBER = {"deploy": 2}
 """``during`` is after the first thing that a step did outside; of a deploy, after the call that changes the service."""
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, docker_host: str) -> Iterator[World]:
-    assert docker_host  # the programs that tests start are there by then
-    with world(tmp_path_factory.mktemp("release")) as built:
-        yield built
-
-
-@pytest.fixture
-def production(made: World) -> World:
-    made.restore()
-    return made
 
 
 def decided(step: str, when: str) -> bool:

@@ -15,7 +15,6 @@ import pytest
 from tests.support.kubeflow_project import FlowProject
 from tests.support.kubeflow_server import Fault, StrictServer
 from tests.support.oci import Store, some
-from tests.support.registry import running_registry
 from trainshed import config
 from trainshed.errors import RemoteError, UsageError, WorkFailed
 from trainshed.pipelines import lock as locks
@@ -54,13 +53,6 @@ VERSION = UnitVersion(unit="", version="1.4.0", tag="v1.4.0", previous="v1.3.0",
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trainshed.tools.http._FIRST_PAUSE", 0.001)
-
-
-@pytest.fixture(scope="module")
-def registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    folder = tmp_path_factory.mktemp("registries")
-    with running_registry(folder / "one") as one, running_registry(folder / "two") as two:
-        yield one, two
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,14 @@ def debian(store: Store, packages: Sequence[str], marker: str, *, tag: str = "")
     return str(store.manifest(document, tag=tag)["digest"])
 
 
+@contextmanager
+def opened(root: Path, environment: str, tier: Tier) -> Iterator[Context]:
+    """Open a command's room in this process; what it says is in ``context.console.stream``."""
+    loaded = config.load(root / "trainshed.toml", environment=environment)
+    with closing(Context(config=loaded, console=Console(stream=io.StringIO()), tier=tier)) as context:
+        yield context
+
+
 @dataclass
 class GreenBuild:
     """A project ``small`` of a base and a step on it, in a real repository with a remote; ``dev`` and ``prod`` are real registries."""
@@ -138,12 +146,8 @@ class GreenBuild:
     @contextmanager
     def context(self, tier: Tier = Tier.MAIN, environment: str = "dev") -> Iterator[Context]:
         """Open a command's room; what it says is in ``context.console.stream``."""
-        loaded = config.load(self.root / "trainshed.toml", environment=environment)
-        context = Context(config=loaded, console=Console(stream=io.StringIO()), tier=tier)
-        try:
+        with opened(self.root, environment, tier) as context:
             yield context
-        finally:
-            context.close()
 
     def database(self, advisories: Mapping[tuple[str, str], Mapping[str, str]], *, made: dt.datetime | None = None) -> None:
         """Give the scanner another database."""

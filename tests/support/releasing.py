@@ -7,7 +7,6 @@ moment. `World.release` runs the real command in a process of its own, which can
 from __future__ import annotations
 
 import copy
-import io
 import json
 import os
 import shutil
@@ -20,15 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.support.green_build import debian
+from tests.support.green_build import debian, opened
 from tests.support.kubeflow import specification, step, text
 from tests.support.kubeflow_server.server import StrictServer
 from tests.support.oci import MANIFEST, Store
 from tests.support.registry import running_registry
 from tests.support.repositories import Repository
 from tests.support.scripted_ecs import ScriptedEcs, complete, end, scripted, trip
-from trainshed import config
-from trainshed.console import Console
 from trainshed.settings import Tier
 from trainshed.stages import lookup
 from trainshed.stages.compile import compile_templates
@@ -222,12 +219,8 @@ class World:
     @contextmanager
     def context(self, environment: str = "dev", tier: Tier = Tier.MAIN) -> Iterator[Context]:
         """Open a command's room in this process; what it says is in ``context.console.stream``."""
-        loaded = config.load(self.root / "trainshed.toml", environment=environment)
-        context = Context(config=loaded, console=Console(stream=io.StringIO()), tier=tier)
-        try:
+        with opened(self.root, environment, tier) as context:
             yield context
-        finally:
-            context.close()
 
     def release(self, *words: str, kill: str = "") -> Ended:
         """Run ``trainshed release`` in a process of its own; ``kill`` says where it is killed (see `release_child`)."""

@@ -85,11 +85,9 @@ def _alone(room: Room) -> Iterator[Lease]:
     Raises:
         WorkFailed: another release is being made.
     """
-    config = room.there.config
-    key = f"release:{config.environment.name}:{config.project.name}"
     with ExitStack() as held:
         try:
-            lease = held.enter_context(room.there.ledger.lease(key, deadline=0.0))
+            lease = held.enter_context(journal.alone(room.there))
         except Held as error:
             raise WorkFailed(_busy(room, error.holder), next_step="Wait for its end, and run this again if it is still needed.") from error
         if lease.taken_over:
@@ -278,7 +276,7 @@ def _table(making: Making, ended: Entry, results: Sequence[Result]) -> None:
     console = making.room.there.console
     console.table(f"{_named(ended)}: {ended.state}", ("step", "what", "status", "why"), rows)
     if ended.state == journal.RELEASED:
-        console.line(f"released as {', '.join(each.tag for each in ended.plan.versions)}; manifest {ended.manifest}")
+        console.line(f"released as {', '.join(ended.plan.tags)}; manifest {ended.manifest}")
     elif not ended.settled:
         console.line("its tag is given, so it is only finished: run `trainshed release` again")
 
@@ -295,7 +293,7 @@ def _facts(plan: Plan) -> dict[str, object]:
     return {
         "release": plan.name,
         "versions": {each.unit: each.version for each in plan.versions},
-        "tags": [each.tag for each in plan.versions],
+        "tags": plan.tags,
         "commit": plan.commit,
         "source": plan.source,
         "target": plan.target,

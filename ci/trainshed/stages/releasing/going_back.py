@@ -116,9 +116,7 @@ def _one(context: Context, name: str, asked: _Asked) -> Result:
 
 
 def _shown(context: Context, name: str, asked: _Asked) -> Result:
-    way = _way(context, name, preparing.read(context, name), asked)
-    told = "; ".join(way.changes) or "the same image, model and settings"
-    return ways.result(way, Status.SKIPPED, cause=f"dry run: {way.cause}: {told}")
+    return ways.shown(_way(context, name, preparing.read(context, name), asked))
 
 
 def _chosen(context: Context, manifest: Manifest, names: Sequence[str]) -> list[str]:
@@ -181,9 +179,8 @@ def _alone(context: Context) -> Iterator[None]:
     Raises:
         WorkFailed: somebody holds it, or a release was left open.
     """
-    place = context.config.environment.name
     try:
-        with context.ledger.lease(f"release:{place}:{context.config.project.name}", deadline=0.0):
+        with journal.alone(context):
             entry = journal.newest(context)
             if entry is not None and not entry.settled:
                 message = f"release {entry.plan.name} was begun by {entry.by} and not ended"
@@ -191,7 +188,7 @@ def _alone(context: Context) -> Iterator[None]:
                 raise WorkFailed(message, next_step=f"Run {undo}, which undoes or finishes it; then run this again.")
             yield
     except Held as error:
-        message = f"a release, or a rollback to one, is being made in {place} by {error.holder}"
+        message = f"a release, or a rollback to one, is being made in {context.config.environment.name} by {error.holder}"
         raise WorkFailed(message, next_step="Wait for its end, then run this again.") from error
 
 

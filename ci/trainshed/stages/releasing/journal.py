@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from trainshed import owner
 from trainshed.errors import WorkFailed
+from trainshed.ledger.leases import Lease
 from trainshed.ledger.records import Event
 from trainshed.releases import plan as plans
 from trainshed.releases.plan import Plan
@@ -57,6 +59,12 @@ class Entry:
     def decided(self) -> bool:
         """Tell whether it can no longer be undone."""
         return DECIDED in self.done
+
+
+def alone(context: Context) -> AbstractContextManager[Lease]:
+    """Hold the lease of this project's releases to the environment; `Held` at once where somebody has it."""
+    key = f"{EVENT}:{context.config.environment.name}:{context.config.project.name}"
+    return context.ledger.lease(key, deadline=0.0)
 
 
 def newest(context: Context) -> Entry | None:

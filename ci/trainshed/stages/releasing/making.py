@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from trainshed.errors import Interrupted, RemoteError, TrainshedError, WorkFailed
 from trainshed.ledger.leases import Lease
-from trainshed.pipelines import lock as locks
 from trainshed.results import Report, Result, Status, failed
 from trainshed.stages.releasing import admission, composing, journal, steps, tagging
 from trainshed.stages.releasing.journal import DECIDED, Entry
@@ -56,9 +55,8 @@ class Making:
 
     def admitted(self, entry: Entry) -> Entry | None:
         """Ask again whether a release that goes on may do so; undo it when it may not, and return how it stands then."""
-        lock = locks.parse(dict(entry.plan.lock), place=f"the lock of release {entry.plan.name}")
         try:
-            report = admission.require(self.room, lock, entry.plan.components)
+            report = admission.require(self.room, entry.plan.locked, entry.plan.components)
         except (Interrupted, RemoteError):
             raise
         except TrainshedError as error:
@@ -85,9 +83,7 @@ class Making:
             if step.undo is not None and step.name in entry.begun and step.needed(entry):
                 wrong += self._undone(entry, step, step.undo)
         if not wrong and DECIDED in entry.begun and tagging.pushed(self.room, plan, entry.manifest):
-            wrong.append(
-                f"its tag {', '.join(each.tag for each in plan.versions)} came to {self._remote} while it was undone: take it away there"
-            )
+            wrong.append(f"its tag {', '.join(plan.tags)} came to {self._remote} while it was undone: take it away there")
         if wrong:
             raise WorkFailed(
                 f"release {plan.name} could not be undone wholly: {'; '.join(wrong)}",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from trainshed import owner
 from trainshed.ledger.records import Event
 from trainshed.releases.manifest import Manifest
 from trainshed.stages.context import Context
@@ -77,7 +76,7 @@ def record(context: Context, manifest: Manifest, *, state: str, services: Mappin
         "commit": manifest.commit,
         "services": dict(services),
         "whole": whole,
-        "by": context.build_url or owner.person(),
+        "by": context.by,
         "build_url": context.build_url,
     }
     context.ledger.record_event(EVENT, context.config.environment.name, context.config.project.name, manifest.digest, document)

@@ -67,7 +67,7 @@ def undo(room: Room, plan: Plan, manifest: str) -> list[str]:
         RemoteError: that cannot be known now.
     """
     if pushed(room, plan, manifest):
-        tags = ", ".join(each.tag for each in plan.versions)
+        tags = ", ".join(plan.tags)
         message = f"tag {tags} is on {_place(versioning.remote(room.there))}: release {plan.name} is decided"
         back = f"`trainshed --env {plan.target} rollback --release VERSION`"
         raise WorkFailed(message, next_step=f"Release anew: it is finished. To go back to an earlier one, {back}.")
@@ -93,19 +93,18 @@ def names(told: str, commit: str, manifest: str) -> bool:
 
 
 def _given(room: Room, plan: Plan, manifest: str, remote: Remote | None) -> bool:
-    there, tags = _commits(room, remote), [each.tag for each in plan.versions]
-    if any(there.get(name) != plan.commit for name in tags):
+    there = _commits(room, remote)
+    if any(there.get(name) != plan.commit for name in plan.tags):
         return False
-    return all(names(git_tags.told(_root(room), remote, name), plan.commit, manifest) for name in tags)
+    return all(names(git_tags.told(_root(room), remote, name), plan.commit, manifest) for name in plan.tags)
 
 
 def _require_free(room: Room, plan: Plan, remote: Remote | None) -> None:
     """Refuse a tag that is here for another commit, before anybody gets one that differs."""
     local = git_tags.tags(_root(room))
-    wanted = [each.tag for each in plan.versions]
     taken = {
         name: (local[name].commit, local[name].tagger)
-        for name in wanted
+        for name in plan.tags
         if name in local and (remote is None or local[name].commit != plan.commit)
     }
     if taken:

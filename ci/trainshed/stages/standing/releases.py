@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from trainshed import settings
 from trainshed.errors import Interrupted, TrainshedError
 from trainshed.ledger.records import moment
 from trainshed.releases.manifest import Manifest
 from trainshed.results import Result
 from trainshed.services.unit import Unit, UnitModel
+from trainshed.stages import versioning
 from trainshed.stages.context import Context
 from trainshed.stages.releasing import composing, journal, standing
 from trainshed.stages.releasing.standing import InForce
@@ -93,10 +93,9 @@ def _tags(context: Context, manifest: Manifest) -> tuple[list[str], list[str]]:
 
 def _remote_tags(context: Context, notes: list[str]) -> Mapping[str, str] | None:
     """Return the remote's tags; None where there is no remote, or it cannot be asked, which is noted."""
-    root, wanted = context.config.project.root, context.config.release
     try:
-        remote = git_tags.remote(root, wanted.remote, token=settings.variable(wanted.token_env) or "")
-        return None if remote is None else git_tags.remote_tags(root, remote)
+        remote = versioning.remote(context)
+        return None if remote is None else git_tags.remote_tags(context.config.project.root, remote)
     except Interrupted:
         raise
     except TrainshedError as error:
