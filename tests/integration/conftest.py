@@ -7,12 +7,10 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import jenkinsfile, moto_server, prediction
-from tests.support import production as productions
+from tests.support import jenkinsfile, moto_server, prediction, production
 from tests.support import small_base as small
 from tests.support.registry import running_registry
 from trainshed.console import Console
@@ -20,9 +18,6 @@ from trainshed.local import bases, debian, state
 from trainshed.local.services import Embedded
 from trainshed.tools import process
 from trainshed.tools.docker import Engine
-
-if TYPE_CHECKING:
-    from tests.support.releasing import World as TwoAccounts
 
 STATE = Path(__file__).parents[2] / ".trainshed"
 BASE_IMAGE = "python:3.11-slim-bookworm"
@@ -110,14 +105,12 @@ def jenkins_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def production_doors(
-    docker_host: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[prediction.Running, productions.Gateway]]:
+def production_doors(docker_host: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[prediction.Running, production.Gateway]]:
     """Return a Prediction Service that fails on request, and the gateway before it and before moto's AWS."""
     with (
         moto_server.running() as others,
         prediction.running(tmp_path_factory.mktemp("prediction"), docker_host, "--faults") as server,
-        productions.gateway(server.url, others) as door,
+        production.gateway(server.url, others) as door,
     ):
         yield server, door
 
@@ -130,27 +123,10 @@ def moto() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def production_images(docker_host: str, small_base: str, tmp_path_factory: pytest.TempPathFactory) -> productions.Images:
+def production_images(docker_host: str, small_base: str, tmp_path_factory: pytest.TempPathFactory) -> production.Images:
     """Return the images of one program with switches."""
     repository = f"{small_base.partition('/')[0]}/small/answer"
-    return productions.Images(docker_host, repository, small_base, tmp_path_factory.mktemp("program"))
-
-
-@pytest.fixture(scope="session")
-def two_accounts(tmp_path_factory: pytest.TempPathFactory, docker_host: str) -> Iterator[TwoAccounts]:
-    """Return two accounts with a release in production, and two more builds: made once, for it takes a while."""
-    assert docker_host  # the programs that tests start are there by then
-    from tests.support import releasing  # which imports all that a release needs
-
-    with releasing.world(tmp_path_factory.mktemp("release")) as built:
-        yield built
-
-
-@pytest.fixture
-def production(two_accounts: TwoAccounts) -> TwoAccounts:
-    """Return them as they were at first."""
-    two_accounts.restore()
-    return two_accounts
+    return production.Images(docker_host, repository, small_base, tmp_path_factory.mktemp("program"))
 
 
 @pytest.fixture(scope="module")
@@ -163,17 +139,17 @@ def registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, 
 
 @pytest.fixture
 def world(
-    production_doors: tuple[prediction.Running, productions.Gateway],
-    production_images: productions.Images,
+    production_doors: tuple[prediction.Running, production.Gateway],
+    production_images: production.Images,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[productions.World]:
+) -> Iterator[production.World]:
     """Return a project of its own service, to be deployed to that environment; afterwards nothing of the service runs."""
     server, door = production_doors
-    for name, value in productions.CREDENTIALS.items():
+    for name, value in production.CREDENTIALS.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("trainshed.tools.ecs._POLL_ECS", productions.POLL)
+    monkeypatch.setattr("trainshed.tools.ecs._POLL_ECS", production.POLL)
     door.reset()
-    made = productions.World(tmp_path, name=f"answer-{uuid.uuid4().hex[:8]}", images=production_images, server=server, door=door)
+    made = production.World(tmp_path, name=f"answer-{uuid.uuid4().hex[:8]}", images=production_images, server=server, door=door)
     yield made
     made.end()
