@@ -69,6 +69,11 @@ class Deployment:
         """Tell whether this is the one that ECS works towards."""
         return self.status == "PRIMARY"
 
+    @property
+    def complete(self) -> bool:
+        """Tell whether its rollout came to a good end."""
+        return self.rollout == "COMPLETED"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceState:

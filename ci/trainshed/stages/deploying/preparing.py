@@ -21,8 +21,6 @@ from trainshed.stages.deploying.returning import Before
 from trainshed.stages.deploying.scaling import Found
 from trainshed.tools.ecs import ServiceState
 
-_COMPLETE = "COMPLETED"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Handed:
@@ -65,7 +63,7 @@ class Wanted:
         if running is None or self.definition_changes or self.service_changes:
             return False
         believed = next((known.revision for known in self.history if known.good), "")  # who knows another one may have an old answer
-        return running.primary is not None and running.primary.rollout == _COMPLETE and running.revision == believed
+        return running.primary is not None and running.primary.complete and running.revision == believed
 
     @property
     def cause(self) -> str:
@@ -94,7 +92,7 @@ class Wanted:
             return None
         own = running.revision if not self.definition_changes and not self.service_changes else ""
         bad = {known.revision for known in self.history if known.state in {records.BAD, records.ROLLED_BACK}}
-        settled = [one.revision for one in running.deployments if one.rollout == _COMPLETE and one.revision not in bad]
+        settled = [one.revision for one in running.deployments if one.complete and one.revision not in bad]
         return next((found for found in [*settled, *(known.revision for known in self.history if known.good)] if found != own), None)
 
     @property

@@ -19,7 +19,7 @@ from trainshed.tools import process
 from trainshed.tools.ecs import Deployment, ServiceState, short
 
 _ROLLBACK_SECONDS = 900.0
-_COMPLETE, _FAILED, _GOING_ON = "COMPLETED", "FAILED", "IN_PROGRESS"
+_FAILED, _GOING_ON = "FAILED", "IN_PROGRESS"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ def after_failure(turn: Turn, watch: Watch, verdict: Verdict, before: Before) ->
         told = [] if verdict.replaced else [f"ECS rolled back to {short(primary.revision)}"]
         if told and primary.rollout == _GOING_ON:
             primary = _awaited(turn, watch, primary)
-        if primary.rollout != _COMPLETE:
+        if not primary.complete:
             reason = f", and that failed: {primary.reason}" if primary.rollout == _FAILED and primary.reason else ""
             return Outcome(said="\n".join([*(text + reason for text in told), serves(turn)]))
         now = turn.watch(primary, primary.revision, ends=None)

@@ -47,7 +47,7 @@ def judge(  # noqa: PLR0911 - one line per way to end
     if primary is not own:
         runs = primary.revision if primary is not None else "nothing"
         return Verdict(problem=f"another deployment took its place: {short(runs)}", replaced=True)
-    if own.rollout != "COMPLETED":
+    if not own.complete:
         return None
     if own.revision != revision:
         return Verdict(problem=f"{short(own.revision)} runs, not {short(revision)}")
@@ -137,7 +137,7 @@ class _Following:
         """End the wait for a count that a complete deployment does not reach."""
         state, watch = self.state, self._watch
         own = state.deployment(watch.deployment) if state is not None else None
-        if state is None or own is None or own.rollout != "COMPLETED":
+        if state is None or own is None or not own.complete:
             self._short_since = 0.0
             return ""
         now = time.monotonic()

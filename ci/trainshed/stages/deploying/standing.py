@@ -14,7 +14,6 @@ from trainshed.services.unit import unit_of
 from trainshed.stages.deploying.records import Known
 from trainshed.tools.ecs import ServiceState, Task, short
 
-_SETTLED = "COMPLETED"
 _ARN_PARTS = 7  # of a secret's ARN, before the key of its JSON
 
 
@@ -77,7 +76,7 @@ class Standing:
     def _from_itself(self, state: ServiceState) -> list[str]:
         """Compare what runs with what ECS was asked for."""
         found, primary = [], state.primary
-        if primary is None or primary.rollout != _SETTLED:
+        if primary is None or not primary.complete:
             reason = f": {primary.reason}" if primary is not None and primary.reason else ""
             found.append(f"its deployment is {self.rollout or 'not there'}{reason}")
         elif state.running < state.desired and self.service.autoscaling is None:

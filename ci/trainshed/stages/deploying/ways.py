@@ -20,7 +20,6 @@ from trainshed.stages.registry import keeping
 from trainshed.tools.ecs import ServiceState, short
 
 STAGE = "rollback"
-_COMPLETE = "COMPLETED"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +75,7 @@ def verified(  # noqa: PLR0913 - from where to where
     Raises:
         UsageError: with all problems.
     """
-    settled = running.primary is not None and running.primary.rollout == _COMPLETE
+    settled = running.primary is not None and running.primary.complete
     there = bool(target.revision) and running.revision == target.revision
     found = unit.unit_of(target.definition)
     image = LockedImage(reference=found.image, digest=found.digest, input_digest=found.digest)

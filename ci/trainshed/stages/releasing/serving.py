@@ -26,7 +26,6 @@ from trainshed.tools.ecs import Definition, ServiceState, registrable, short
 
 STAGE = "release-deploy"
 UNDONE = "release-undo"
-_COMPLETE = "COMPLETED"
 _LONGEST_SECONDS = 900.0
 
 
@@ -242,7 +241,7 @@ def _returned(own: Turn, running: ServiceState, revision: str, asked: Asked) -> 
     context, name = own.context, own.service.name
     settings = dict(asked.settings) if difference.service_changes(running.document, asked.settings) else {}
     primary = running.primary
-    there = primary is not None and (primary.revision, primary.rollout) == (revision, _COMPLETE) and not settings
+    there = primary is not None and primary.complete and primary.revision == revision and not settings
     history = records.history(context, name)
     known = next((one for one in history if one.revision == revision), None)
     ended = not history or not history[0].to  # else somebody began to go back, and nobody saw how that ended
