@@ -14,7 +14,7 @@ import pytest
 
 from trainshed.commands import COMMANDS
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 FOR_PEOPLE = {"doctor", "config", "init"}
 NAMES = {command.name.partition(" ")[0] for command in COMMANDS}
 STAGES = {"test-images" if name == "test" else name: name for name in sorted(NAMES - FOR_PEOPLE)}
