@@ -33,7 +33,7 @@ from trainshed.results import Report
 from trainshed.settings import Tier
 from trainshed.stages import locking
 from trainshed.stages.context import Context
-from trainshed.stages.releasing import composing, journal, recording, standing
+from trainshed.stages.releasing import composing, current, journal, recording
 from trainshed.stages.releasing.room import Room
 from trainshed.stages.report import report
 
@@ -199,7 +199,7 @@ def test_the_release_before_is_the_one_that_somebody_went_back_to(world: World, 
     for version in ("1.3.1", "1.3.2"):
         world.released(world.plan(version, ""), samples.manifest(release=version))
     there = world.room.there
-    standing.record(there, samples.manifest(release="1.3.1"), state=standing.ENDED, services={}, whole=whole)
+    current.record(there, samples.manifest(release="1.3.1"), state=current.ENDED, services={}, whole=whole)
     composed = composing.manifest(world.room, world.plan(), DONE)
     assert composed.previous is not None
     assert composed.previous["release"] == wanted

@@ -25,7 +25,7 @@ from trainshed.results import Report
 from trainshed.settings import Tier
 from trainshed.stages import locking
 from trainshed.stages.context import Context
-from trainshed.stages.releasing import serving, standing
+from trainshed.stages.releasing import current, serving
 from trainshed.stages.releasing.room import Room
 from trainshed.stages.survey import survey
 from trainshed.tools.kubeflow_records import Artifact
@@ -141,7 +141,7 @@ def test_image_and_model_of_an_earlier_release_serve_again_also_when_their_revis
     result = rollback(desk, "--release", "v2.0.0")
     assert result["revision"] not in {each.services["answer"]["revision"] for each in (first, second)}
     assert (result["unit"], desk.serves()) == (second.services["answer"]["unit"], ("2", "run-2"))
-    found = standing.in_force(desk.room.there)
+    found = current.in_force(desk.room.there)
     assert found is not None
     assert (found.release, found.back, found.services) == ("2.0.0", True, {"answer": world.state()["taskDefinition"]})
     registered = world.server.client().describe_task_definition(taskDefinition=found.services["answer"], include=["TAGS"])

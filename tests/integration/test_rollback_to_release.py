@@ -18,7 +18,7 @@ from trainshed.results import Report, Status
 from trainshed.stages import rollback as rolling
 from trainshed.stages.deploying import records
 from trainshed.stages.registry import referring
-from trainshed.stages.releasing import composing, journal, serving, standing
+from trainshed.stages.releasing import composing, current, journal, serving
 from trainshed.stages.releasing.room import Room
 from trainshed.tools import git, process
 from trainshed.tools.kubeflow_records import NotFound
@@ -61,7 +61,7 @@ def test_the_revision_of_the_release_serves_again_proven_as_it_was_then(desk: De
     assert (report.exit_code, result.status) == (0, Status.DONE), result.message
     assert (result.details["revision"], result.details["previous"], result.details["release"]) == ("answer:1", "answer:2", "1.0.0")
     assert desk.ecs.changes() == ["UpdateService"]
-    found = standing.in_force(desk.context)
+    found = current.in_force(desk.context)
     assert found is not None
     assert (found.release, found.back, found.whole, found.going, found.services) == ("1.0.0", True, True, "", {"answer": f"{ARN}:1"})
     event = desk.context.ledger.events("deployment", "local", "answer", limit=1)[0].document
@@ -77,7 +77,7 @@ def test_the_golden_requests_of_that_release_are_asked(desk: Desk) -> None:
     report = rollback(desk, "1.0.0")
     assert report.exit_code == 1
     assert "answer.twice is 63 instead of 42" in report.results[0].message
-    found = standing.in_force(desk.context)
+    found = current.in_force(desk.context)
     assert found is not None
     assert (found.release, found.going) == ("1.1.0", "1.0.0")
 
@@ -124,7 +124,7 @@ def test_killed_after_the_call_the_same_command_takes_it_up_and_proves_it(desk: 
     with pytest.raises(Interrupted):
         rollback(desk, "1.0.0")
     process.stopping.clear()
-    found = standing.in_force(desk.context)
+    found = current.in_force(desk.context)
     assert found is not None
     assert (found.release, found.going) == ("1.1.0", "1.0.0")
     complete(desk.ecs)
@@ -141,7 +141,7 @@ def test_a_service_that_cannot_go_back_is_found_before_any_is_touched(desk: Desk
     assert report.exit_code == UsageError.exit_code
     assert "is not in the registry" in report.results[0].message
     assert desk.ecs.changes() == []
-    found = standing.in_force(desk.context)
+    found = current.in_force(desk.context)
     assert found is not None
     assert (found.release, found.back, found.going) == ("1.1.0", False, "")
 

@@ -14,7 +14,7 @@ from trainshed.releases import notes as release_notes
 from trainshed.releases.plan import Plan
 from trainshed.results import Report, Result, Status
 from trainshed.stages.context import Context
-from trainshed.stages.releasing import composing, journal, planning, recording, standing, steps
+from trainshed.stages.releasing import composing, current, journal, planning, recording, steps
 from trainshed.stages.releasing import room as rooms
 from trainshed.stages.releasing.journal import Entry
 from trainshed.stages.releasing.making import UNDO, Making
@@ -186,7 +186,7 @@ def _again(making: Making, last: Entry) -> Result:
     written = recording.record(room, last.plan, composing.of(room.there, last.manifest))
     making.results += written.results
     told = _told_entry(last)
-    cause = f"is released as {last.plan.name}{standing.since(room.there, last.plan.name)}"
+    cause = f"is released as {last.plan.name}{current.since(room.there, last.plan.name)}"
     return Result(name=last.plan.project, stage=STAGE, status=Status.CACHED, cause=cause, details=told)
 
 

@@ -16,7 +16,7 @@ from trainshed.settings import Tier
 from trainshed.stages import locking, trust
 from trainshed.stages.context import Context
 from trainshed.stages.deploying.records import EVENT
-from trainshed.stages.releasing import composing, standing
+from trainshed.stages.releasing import composing, current
 from trainshed.tools.aws import Refused
 
 _ABSENT = "ClusterNotFoundException"
@@ -99,7 +99,7 @@ def _deployed(context: Context, environment: str) -> Iterator[str]:
 
 def _released(context: Context, environment: str) -> Iterator[str]:
     """Yield every image of every release there: what it deployed may be registered again by its manifest, and its pipelines run on."""
-    for digest in standing.released(context, environment):
+    for digest in current.released(context, environment):
         manifest = composing.of(context, digest)
         yield from (image["reference"] for image in manifest.images.values())
         for service in manifest.services.values():

@@ -23,7 +23,7 @@ from trainshed.releases.plan import Plan
 from trainshed.stages import locking, versioning
 from trainshed.stages.context import Context
 from trainshed.stages.launching import history
-from trainshed.stages.releasing import journal, promoting, standing, uploading
+from trainshed.stages.releasing import current, journal, promoting, uploading
 from trainshed.stages.releasing.journal import Entry
 from trainshed.stages.releasing.room import Room
 from trainshed.stages.versioning import Unit
@@ -150,7 +150,7 @@ def previous(context: Context, plan: Plan) -> Entry | None:
     """
     if any(each.unit for each in plan.versions):
         return journal.last_released(context, (*plan.pipelines, *plan.services))
-    last, force = journal.last_released(context), standing.in_force(context)
+    last, force = journal.last_released(context), current.in_force(context)
     if force is None or not force.back or not force.whole:
         return last
     return next((entry for entry in journal.entries(context) if entry.manifest == force.manifest), last)

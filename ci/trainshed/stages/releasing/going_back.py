@@ -19,7 +19,7 @@ from trainshed.stages.context import Context
 from trainshed.stages.deploying import preparing, records, turn, ways
 from trainshed.stages.deploying.turn import Turn
 from trainshed.stages.deploying.ways import STAGE, Target, Way
-from trainshed.stages.releasing import composing, journal, standing, vouching
+from trainshed.stages.releasing import composing, current, journal, vouching
 from trainshed.tools.aws import Refused
 from trainshed.tools.ecs import Definition
 from trainshed.tools.kubeflow_records import NotFound
@@ -72,12 +72,12 @@ def _all(context: Context, chosen: Sequence[str], asked: _Asked) -> Report:
         return looked
     whole = set(chosen) == set(asked.manifest.services)
     if chosen:
-        standing.record(context, asked.manifest, state=standing.BEGUN, services={}, whole=whole)
+        current.record(context, asked.manifest, state=current.BEGUN, services={}, whole=whole)
     report = turn.each(context, chosen, STAGE, lambda name: _one(context, name, asked))
     if chosen and asked.wait:
-        state = standing.FAILED if report.exit_code else standing.ENDED
+        state = current.FAILED if report.exit_code else current.ENDED
         services = {result.name: str(result.details["arn"]) for result in report.results if result.good}
-        standing.record(context, asked.manifest, state=state, services=services, whole=whole)
+        current.record(context, asked.manifest, state=state, services=services, whole=whole)
     return report
 
 

@@ -6,7 +6,7 @@ from trainshed.errors import UsageError
 from trainshed.releases.manifest import Manifest
 from trainshed.stages import versioning
 from trainshed.stages.context import Context
-from trainshed.stages.releasing import standing, tagging
+from trainshed.stages.releasing import current, tagging
 from trainshed.tools import git_tags
 
 
@@ -20,7 +20,7 @@ def require(context: Context, manifest: Manifest) -> None:
         RemoteError: the remote that has its tag cannot be asked.
     """
     name = manifest.release
-    known = standing.released(context, context.config.environment.name)
+    known = current.released(context, context.config.environment.name)
     if manifest.digest in known:
         return
     if name in known.values():

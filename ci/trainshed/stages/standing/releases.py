@@ -12,8 +12,8 @@ from trainshed.results import Result
 from trainshed.services.unit import Unit, UnitModel
 from trainshed.stages import versioning
 from trainshed.stages.context import Context
-from trainshed.stages.releasing import composing, journal, standing
-from trainshed.stages.releasing.standing import InForce
+from trainshed.stages.releasing import composing, current, journal
+from trainshed.stages.releasing.current import InForce
 from trainshed.stages.standing import telling
 from trainshed.tools import git, git_tags
 
@@ -27,7 +27,7 @@ def in_force(context: Context) -> tuple[InForce, Manifest] | None:
     Raises:
         WorkFailed: the ledger has lost its manifest.
     """
-    found = standing.in_force(context) if context.has_ledger else None
+    found = current.in_force(context) if context.has_ledger else None
     return None if found is None else (found, composing.of(context, found.manifest))
 
 

@@ -15,7 +15,7 @@ from trainshed.console import Console
 from trainshed.releases.manifest import Manifest
 from trainshed.settings import Tier
 from trainshed.stages.context import Context
-from trainshed.stages.releasing import journal, standing
+from trainshed.stages.releasing import current, journal
 from trainshed.tools.ecs import registrable
 
 
@@ -35,39 +35,39 @@ def released(context: Context, name: str, *, state: str = journal.RELEASED) -> N
 
 def back(context: Context, name: str, state: str, *, whole: bool = True) -> None:
     told = SimpleNamespace(release=name, tags=[f"v{name}"], digest=f"sha256:{name}", commit="1a2b3c4")
-    services = {"predictor": "arn:predictor:1"} if state == standing.ENDED else {}
-    standing.record(context, cast(Manifest, told), state=state, services=services, whole=whole)
+    services = {"predictor": "arn:predictor:1"} if state == current.ENDED else {}
+    current.record(context, cast(Manifest, told), state=state, services=services, whole=whole)
 
 
 def now(context: Context) -> tuple[str, bool, str]:
-    found = standing.in_force(context)
+    found = current.in_force(context)
     assert found is not None
     return found.release, found.back, found.going
 
 
 def test_the_last_release_is_in_force_until_somebody_has_gone_back(context: Context) -> None:
-    assert standing.in_force(context) is None
-    assert standing.since(context, "1.0.0") == ""
+    assert current.in_force(context) is None
+    assert current.since(context, "1.0.0") == ""
     released(context, "1.0.0")
     released(context, "2.0.0")
     for _ in range(6):  # more than are read first
         released(context, "3.0.0", state=journal.UNDOING)
     assert now(context) == ("2.0.0", False, "")
-    back(context, "1.0.0", standing.BEGUN)
+    back(context, "1.0.0", current.BEGUN)
     assert now(context) == ("2.0.0", False, "1.0.0")
-    back(context, "1.0.0", standing.FAILED)
+    back(context, "1.0.0", current.FAILED)
     assert now(context) == ("2.0.0", False, "1.0.0")
-    back(context, "1.0.0", standing.ENDED, whole=False)
+    back(context, "1.0.0", current.ENDED, whole=False)
     assert now(context) == ("1.0.0", True, "")
-    found = standing.in_force(context)
+    found = current.in_force(context)
     assert found is not None
     assert (found.whole, found.services, found.manifest) == (False, {"predictor": "arn:predictor:1"}, "sha256:1.0.0")
-    assert standing.since(context, "1.0.0") == ""
+    assert current.since(context, "1.0.0") == ""
     again = "`trainshed --env local rollback --release 2.0.0`"
-    assert f"went back to 1.0.0 since, and {again} brings it back" in standing.since(context, "2.0.0")
+    assert f"went back to 1.0.0 since, and {again} brings it back" in current.since(context, "2.0.0")
     released(context, "3.0.0")
     assert now(context) == ("3.0.0", False, "")
-    assert standing.released(context, "local") == {f"sha256:{name}": name for name in ("3.0.0", "2.0.0", "1.0.0")}
+    assert current.released(context, "local") == {f"sha256:{name}": name for name in ("3.0.0", "2.0.0", "1.0.0")}
 
 
 def test_what_is_registered_again_is_what_was_asked_for() -> None:
