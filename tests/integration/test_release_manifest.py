@@ -44,6 +44,7 @@ environment = "prod"
 versions = "{versions}"
 [environments.staging]
 [environments.prod]
+registry = {{ url = "registry.invalid/models" }}
 """
 WAIVERS = """[[waiver]]
 id = "CVE-2026-0001"
