@@ -78,10 +78,10 @@ def test_an_environment_is_made_with_hashes_and_holds_this_package(copy: Copy) -
 
 def test_what_set_up_leaves_is_no_change_of_the_tree(copy: Copy) -> None:
     copy.run("setup")
-    left = [path.name for path in copy.root.iterdir() if path.name.startswith(".venv")]
+    left = [f"{path.name}/" if path.is_dir() else path.name for path in copy.root.iterdir() if path.name.startswith(".venv")]
     ignored = subprocess.run(["git", "-C", str(ROOT), "check-ignore", *left], capture_output=True, text=True, check=False)
     assert sorted(ignored.stdout.split()) == sorted(left)
-    assert ".venv" in left
+    assert ".venv/" in left
 
 
 def test_an_environment_that_holds_what_is_wanted_is_left_alone(copy: Copy) -> None:

@@ -112,6 +112,8 @@ class GreenBuild:
         repository.commit()
         repository.git("init", "--quiet", "--bare", str(made.remote))
         repository.git("remote", "add", "origin", str(made.remote))
+        repository.git("config", "user.name", "t")
+        repository.git("config", "user.email", "t@example.org")
         repository.git("push", "--quiet", "origin", "main")
         made.database(ADVISORIES)
         made.push(Tier.MAIN)
