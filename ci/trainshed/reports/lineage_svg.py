@@ -13,7 +13,7 @@ from trainshed.reports.lineage import Lineage, Thing, rank
 _WIDTH, _HEIGHT = 230, 46
 _GAP_X, _GAP_Y = 90, 16
 _MARGIN, _HEAD = 24, 34
-_TITLE, _NOTE = 30, 38
+_TITLE, _NOTE = 26, 34
 """How many characters a box has room for, in its two sizes of letters."""
 _SWEEPS = 4
 _PER_COLUMN = 60
