@@ -15,7 +15,7 @@ from trainshed.stages import budgets, locking
 from trainshed.stages.context import Context
 from trainshed.stages.plan import planned
 from trainshed.stages.survey import survey
-from trainshed.stages.work import Work, failed_case
+from trainshed.stages.work import Work, aborted, failed_case
 from trainshed.tools import process
 
 _USUAL_SECONDS = {"build": 30.0, "scan": 5.0, "test": 10.0}
@@ -116,7 +116,7 @@ def _scheduled(  # noqa: PLR0913 - all by keyword but the first
     outcomes = scheduler.run(
         nodes,
         budgets=budgets.scheduled(context, images=len(work.survey.selected)),
-        aborted=_aborted,
+        aborted=aborted,
         fail_fast=fail_fast,
         stop=process.stopping,
         on_end=lambda _node, result: None if result.status in {Status.CACHED, Status.SKIPPED} else context.console.end(result),
@@ -140,11 +140,6 @@ def _weight(plan: Plan, seconds: Mapping[tuple[str, str], float], name: str, che
     if check not in plan.of(name).needed:
         return 0.0
     return seconds.get((name, check), _USUAL_SECONDS[check])
-
-
-def _aborted(node: Node[Result], reason: str) -> Result:
-    name, _, stage = node.key.partition("/")
-    return Result(name=name, stage=stage, status=Status.ABORTED, message=reason)
 
 
 def show(context: Context, report: Report) -> None:

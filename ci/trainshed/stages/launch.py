@@ -72,17 +72,7 @@ def launch(  # noqa: PLR0913 - the options of the command
     if resume is not None:
         _require_alone(asked, names=names, params_file=params_file, local_images=local_images, wait=wait)
         return _resumed(context, resume.strip(), asked, ends=ends)
-    selected = upload.selected(context, names)
-    chosen = profiles(context, selected, asked, wait=wait)
-    followed = any(asked.gates or each.gates for each in chosen.values()) if wait is None else wait
-    if deadline is not None and not followed:
-        context.console.warning("--deadline ends runs that are followed, and these are not; see --wait")
-    references = References(context, local_images=local_images)
-    references.check_ahead(template.name for template in selected)
-    _reach(context)
-    prepared = [asking.prepare(context, references, template, chosen[template.name], asked) for template in selected]
-    upload.ready(context, [asking.sdk_of(each) for each in prepared])
-    return Runs(context, follow_them=followed, ends=ends).launch(prepared)
+    return _started(context, names, asked, local_images=local_images, wait=wait, ends=ends)
 
 
 def profiles(context: Context, templates: Sequence[Template], asked: Asked, *, wait: bool | None) -> dict[str, Profile]:
@@ -95,6 +85,22 @@ def profiles(context: Context, templates: Sequence[Template], asked: Asked, *, w
     for profile in found.values():
         asking.require_followed(asking.read_gates(profile.gates), wait)
     return found
+
+
+def _started(  # noqa: PLR0913 - what `launch` was asked for
+    context: Context, names: Sequence[str], asked: Asked, *, local_images: bool, wait: bool | None, ends: float | None
+) -> Report:
+    selected = upload.selected(context, names)
+    chosen = profiles(context, selected, asked, wait=wait)
+    followed = any(asked.gates or each.gates for each in chosen.values()) if wait is None else wait
+    if ends is not None and not followed:
+        context.console.warning("--deadline ends runs that are followed, and these are not; see --wait")
+    references = References(context, local_images=local_images)
+    references.check_ahead(template.name for template in selected)
+    _reach(context)
+    prepared = [asking.prepare(context, references, template, chosen[template.name], asked) for template in selected]
+    upload.ready(context, [asking.sdk_of(each) for each in prepared])
+    return Runs(context, follow_them=followed, ends=ends).launch(prepared)
 
 
 def _resumed(context: Context, run_id: str, asked: Asked, *, ends: float | None) -> Report:

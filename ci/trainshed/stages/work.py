@@ -22,6 +22,7 @@ from trainshed.images.inputs import Inputs, changes, check_inputs
 from trainshed.images.planning import CHECKS, Facts, Standing
 from trainshed.ledger.records import Verdict, details
 from trainshed.results import Case, Result, Status
+from trainshed.scheduling.scheduler import Node
 from trainshed.stages import budgets, lookup
 from trainshed.stages.checks.scanners import Asking, Scanners
 from trainshed.stages.context import Context, opened
@@ -462,6 +463,12 @@ class Work:
                 "origin": {"environment": self.context.config.environment.name, "build_url": self.context.build_url},
             }
         return entries
+
+
+def aborted(node: Node[Result], reason: str) -> Result:
+    """Return the result of a check that was not made; its node's key is ``component/check``."""
+    name, _, stage = node.key.partition("/")
+    return Result(name=name, stage=stage, status=Status.ABORTED, message=reason)
 
 
 def failed_case(result: Result) -> Result:

@@ -25,7 +25,7 @@ from trainshed.stages.context import Context
 from trainshed.stages.lookup import Found
 from trainshed.stages.releasing.room import Room
 from trainshed.stages.survey import Pin, survey, unapproved
-from trainshed.stages.work import BUILD_VERSION, Work, failed_case
+from trainshed.stages.work import BUILD_VERSION, Work, aborted, failed_case
 from trainshed.tools import process
 
 STAGE = "release-admission"
@@ -96,7 +96,7 @@ class _Admission:
         outcomes = scheduler.run(
             list(self._nodes()),
             budgets={**budgets.scheduled(self.context, images=len(self.components)), _IMAGE: 16},
-            aborted=_aborted,
+            aborted=aborted,
             stop=process.stopping,
             on_end=lambda _node, result: None if result.status in {Status.CACHED, Status.SKIPPED} else self.context.console.end(result),
         )
@@ -221,8 +221,3 @@ def _guarded(name: str, stage: str, do: Callable[[], Result]) -> Result:
         raise
     except TrainshedError as error:
         return failed(name, stage, error)
-
-
-def _aborted(node: Node[Result], reason: str) -> Result:
-    name, _, stage = node.key.partition("/")
-    return Result(name=name, stage=stage, status=Status.ABORTED, message=reason)
